@@ -1,0 +1,1 @@
+"""Kinema: two-stream video action recognition."""

@@ -1,0 +1,225 @@
+"""A training run as one frozen value: sections of fields, changed by `section.field=value`."""
+
+import dataclasses
+import types
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
+
+from kinema.errors import UsageError, did_you_mean
+from kinema.files import read_json, write_json
+
+ModalityName = Literal["rgb", "flow", "rgbdiff"]
+Sampling = Literal["tsn", "zhu", "thirds", "any", "slim"]
+Crop = Literal["multiscale", "random-resized", "random-scale", "random", "centre", "squash"]
+Photometric = Literal["none", "simple", "medium", "heavy"]
+Consensus = Literal["average", "sum", "max", "topk", "weighted"]
+Normalise = Literal["standard", "unit", "caffe"]
+Schedule = Literal["constant", "multistep", "plateau", "cosine", "onecycle"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataConfig:
+    """What is read from the videos."""
+
+    index: str = ""  # folder that holds index.csv and classes.txt
+    official_split: int = 1  # which of the data set's official splits, where it has several
+    modality: ModalityName = "rgb"
+    num_segments: int = 3  # snippets per video in training (the K of TSN)
+    stack: int = 1  # images per snippet: flow pairs, frame differences, or 1 for rgb
+    sampling: Sampling = "tsn"  # how training snippets are drawn
+    resize: str = "340x256"  # before cropping: "WxH", "short:S" (keeps the aspect) or "none"
+    crop: int = 224  # side of the square that the network sees, pixels
+    flow_store: str = ""  # folder made by `kinema flow`; empty: flow is computed on the fly
+    flow_algorithm: str = "dis"  # for flow on the fly
+    flow_bound: float = 20.0  # pixels per frame that the ends of the uint8 scale stand for
+    workers: int = 2  # loading processes
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelConfig:
+    """The network."""
+
+    backbone: str = "resnet18"  # a short name of `kinema.models.backbones` or any timm model
+    pretrained: bool = False  # ImageNet weights, fetched once
+    weights: str = ""  # a checkpoint file to start from instead
+    dropout: tuple[float, ...] = (0.5,)  # one value, or one per fully connected layer (VGG)
+    consensus: Consensus = "average"
+    topk: int = 3  # for consensus=topk
+    normalise: Normalise = "standard"  # mean and std of the modality, /255 only, or Caffe's BGR
+    partial_bn: bool = False  # freeze every BatchNorm but the first
+    input_bn: bool = False  # BatchNorm without scale and shift on the input
+
+
+@dataclass(frozen=True, kw_only=True)
+class AugmentConfig:
+    """What is drawn once per clip and applied to all its images."""
+
+    crop: Crop = "multiscale"
+    scales: tuple[float, ...] = (1.0, 0.875, 0.75, 0.66)
+    max_distort: int = 1  # how many steps the two sides of a multiscale crop may differ
+    legacy_offsets: bool = False  # offsets from the full crop side instead of the drawn one
+    mirror: bool = True  # horizontal mirror with probability one half
+    mirror_labels: str = ""  # "left=right,right=left": labels that change with the mirror
+    mirror_flow_sign: bool = True  # mirrored x-flow changes its sign (the old systems forgot it)
+    photometric: Photometric = "none"
+
+
+@dataclass(frozen=True, kw_only=True)
+class OptimConfig:
+    """Optimiser, schedule and loss."""
+
+    name: Literal["sgd", "adamw", "adam"] = "sgd"
+    lr: float = 0.001
+    momentum: float = 0.9
+    nesterov: bool = False
+    dampening: float = 0.0
+    weight_decay: float = 5e-4
+    groups: Literal["plain", "no-decay", "tsn"] = "plain"  # parameter groups, see engine.optim
+    schedule: Schedule = "multistep"
+    milestones: tuple[int, ...] = (30, 60)  # epochs at which the rate is multiplied by gamma
+    gamma: float = 0.1
+    patience: int = 10  # epochs without a better validation loss, for plateau
+    min_lr: float = 0.0
+    warmup_epochs: float = 0.0
+    clip_norm: float = 0.0  # 0: no clipping
+    accumulate: int = 1  # batches per optimiser step
+    label_smoothing: float = 0.0
+    class_weights: Literal["none", "balanced"] = "none"
+    ema: float = 0.0  # decay of the averaged weights; 0: none
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainConfig:
+    """The loop."""
+
+    epochs: int = 80
+    batch_size: int = 32  # videos per process and forward pass
+    seed: int = 0
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"  # auto: bf16 where it is native
+    channels_last: bool = True
+    compile: bool = False
+    validate_every: int = 1  # epochs
+    save_every_seconds: float = 60.0  # how often the state is saved inside an epoch
+    keep: Literal["best", "last"] = "best"  # which epoch's weights best.safetensors holds
+    threads: int = 0  # of the network on the CPU; 0: all cores
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config:
+    """Everything that decides a training run."""
+
+    recipe: str = "custom"
+    data: DataConfig = field(default_factory=DataConfig)
+    model: ModelConfig = field(default_factory=ModelConfig)
+    augment: AugmentConfig = field(default_factory=AugmentConfig)
+    optim: OptimConfig = field(default_factory=OptimConfig)
+    train: TrainConfig = field(default_factory=TrainConfig)
+    protocol: str = "uniform-19"  # how the finished network is tested unless asked otherwise
+
+
+C = TypeVar("C", bound=Any)
+
+
+def override(config: C, assignments: Iterable[str]) -> C:
+    """Return `config` with every ``section.field=value`` (or ``field=value``) applied.
+
+    Raises:
+        UsageError: an unknown name (with the closest one), or a value of the wrong type.
+    """
+    for assignment in assignments:
+        name, equals, text = assignment.partition("=")
+        if not equals:
+            raise UsageError(f"'{assignment}' is not an override: write section.field=value.")
+        config = _set(config, name.strip().split("."), text.strip(), name.strip())
+    return config
+
+
+def _set(config: C, path: list[str], text: str, whole: str) -> C:
+    hints = get_type_hints(type(config))
+    if path[0] not in hints:
+        hint = did_you_mean(path[0], hints) or _same_name_elsewhere(config, path[-1])
+        raise UsageError(f"Unknown setting '{whole}'.{hint} Known here: {', '.join(hints)}.")
+    current = getattr(config, path[0])
+    if dataclasses.is_dataclass(current):
+        if len(path) == 1:
+            names = ", ".join(item.name for item in dataclasses.fields(current))
+            raise UsageError(f"'{whole}' is a section: set one of its fields ({names}).")
+        value: Any = _set(current, path[1:], text, whole)
+    elif len(path) > 1:
+        raise UsageError(f"'{path[0]}' is a single setting, it has no field '{path[1]}'.")
+    else:
+        value = _parse(text, hints[path[0]], whole)
+    return dataclasses.replace(config, **{path[0]: value})
+
+
+def _names(config: Any, prefix: str = "") -> Iterable[str]:  # noqa: ANN401
+    for item in dataclasses.fields(config):
+        value = getattr(config, item.name)
+        if dataclasses.is_dataclass(value):
+            yield from _names(value, f"{prefix}{item.name}.")
+        else:
+            yield prefix + item.name
+
+
+def _same_name_elsewhere(config: Any, name: str) -> str:  # noqa: ANN401
+    found = [full for full in _names(config) if full.rpartition(".")[2] == name]
+    return f" Did you mean '{found[0]}'?" if found else ""
+
+
+def _parse(text: str, hint: Any, name: str) -> Any:  # noqa: ANN401
+    """Turn the text of an override into the type that the field is annotated with."""
+    origin, choices = get_origin(hint), get_args(hint)
+    if origin is Literal:
+        if text not in choices:
+            raise UsageError(f"{name}={text} is not possible: choose {', '.join(choices)}.")
+        return text
+    if origin is tuple:
+        parts = [part for part in text.strip("()[]").split(",") if part.strip()]
+        return tuple(_parse(part.strip(), choices[0], name) for part in parts)
+    if origin in (Union, types.UnionType):
+        return None if text.lower() == "none" else _parse(text, choices[0], name)
+    if hint is bool:
+        known = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
+        if text.lower() not in known:
+            raise UsageError(f"{name}={text} is not possible: write true or false.")
+        return known[text.lower()]
+    try:
+        return hint(text)
+    except ValueError as error:
+        kind = {int: "a whole number", float: "a number"}.get(hint, str(hint))
+        raise UsageError(f"{name}={text} is not possible: {kind} is expected.") from error
+
+
+def to_dict(config: Any) -> dict[str, Any]:  # noqa: ANN401
+    """Return a configuration as plain dictionaries, lists and scalars."""
+    return dict(dataclasses.asdict(config))
+
+
+def from_dict(kind: type[C], values: Mapping[str, Any]) -> C:
+    """Build a configuration from `to_dict`'s result; missing fields take their defaults.
+
+    Raises:
+        UsageError: a field that this version does not know.
+    """
+    hints = get_type_hints(kind)
+    known: dict[str, Any] = {}
+    for name, value in values.items():
+        if name not in hints:
+            raise UsageError(f"Unknown setting '{name}'.{did_you_mean(name, hints)}")
+        if dataclasses.is_dataclass(hints[name]):
+            known[name] = from_dict(hints[name], value)  # type: ignore[arg-type]
+        else:
+            known[name] = tuple(value) if isinstance(value, list) else value
+    return kind(**known)
+
+
+def save_config(config: Config, path: Path) -> None:
+    """Write a configuration as JSON."""
+    write_json(path, to_dict(config))
+
+
+def load_config(path: Path) -> Config:
+    """Read a configuration that `save_config` wrote."""
+    return from_dict(Config, read_json(path))

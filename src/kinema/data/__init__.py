@@ -1,0 +1,1 @@
+"""From frames to clips: sampling, transforms, augmentation, loading."""

@@ -1,0 +1,1 @@
+"""Data sets become an Index here; nothing else knows their names."""

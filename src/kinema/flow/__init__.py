@@ -1,0 +1,1 @@
+"""Optical flow: algorithms, its encoding, its store and its extraction."""

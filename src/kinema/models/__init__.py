@@ -1,0 +1,1 @@
+"""Networks: modalities, backbones, consensus heads."""

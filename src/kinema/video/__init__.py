@@ -1,0 +1,1 @@
+"""Exact reading and writing of frames."""
