@@ -209,10 +209,11 @@ def from_dict(kind: type[C], values: Mapping[str, Any]) -> C:
         if name not in hints:
             raise UsageError(f"Unknown setting '{name}'.{did_you_mean(name, hints)}")
         if dataclasses.is_dataclass(hints[name]):
-            known[name] = from_dict(hints[name], value)  # type: ignore[arg-type]
+            known[name] = from_dict(hints[name], value)
         else:
             known[name] = tuple(value) if isinstance(value, list) else value
-    return kind(**known)
+    built: C = kind(**known)
+    return built
 
 
 def save_config(config: Config, path: Path) -> None:

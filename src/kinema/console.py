@@ -17,12 +17,14 @@ def say(text: str) -> None:
 
 
 @contextmanager
-def progress(total: int, what: str) -> Iterator[Callable[..., None]]:
+def progress(total: int, what: str, *, show: bool = True) -> Iterator[Callable[..., None]]:
     """Show a bar with rate and time left; yields ``advance(steps=1, note="")``.
 
     Without a terminal, one line is written every half minute instead of a bar.
     """
-    if sys.stderr.isatty():
+    if not show:
+        yield lambda steps=1, note="": None
+    elif sys.stderr.isatty():
         with _bar(total, what) as advance:
             yield advance
     else:

@@ -1,0 +1,121 @@
+"""Self-contained checkpoints: weights and a JSON entry with all that is needed to use them."""
+
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import nn
+
+from kinema.config import Config, from_dict, to_dict
+from kinema.errors import KinemaError
+from kinema.files import replacing, sha256_of
+from kinema.models.network import SnippetNetwork, build_network
+
+_ENTRY = "kinema"
+_FORMAT = 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class CheckpointInfo:
+    """What travels with the weights."""
+
+    config: Config
+    classes: tuple[str, ...]
+    provenance: dict[str, Any] = field(default_factory=dict)  # epoch, metrics, versions, index
+
+
+@dataclass(frozen=True, kw_only=True)
+class Checkpoint:
+    """A network ready for use, in evaluation mode."""
+
+    network: SnippetNetwork
+    info: CheckpointInfo
+    hash: str  # first 16 digits of the file's SHA-256
+
+    @property
+    def config(self) -> Config:
+        """The configuration that it was trained with."""
+        return self.info.config
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Class names in the order of the outputs."""
+        return self.info.classes
+
+
+def save_checkpoint(path: Path, network: nn.Module, info: CheckpointInfo) -> None:
+    """Write weights and `info` to a safetensors file, whole or not at all."""
+    entry = {
+        "format": _FORMAT,
+        "config": to_dict(info.config),
+        "classes": list(info.classes),
+        "provenance": info.provenance,
+    }
+    tensors = {
+        name: value.detach().cpu().contiguous() for name, value in network.state_dict().items()
+    }
+    with replacing(path) as temporary:
+        save_file(tensors, temporary, metadata={_ENTRY: json.dumps(entry)})
+
+
+def read_info(path: Path) -> CheckpointInfo:
+    """Read the JSON entry of a checkpoint.
+
+    Raises:
+        KinemaError: the file is absent, or is not a checkpoint of Kinema.
+    """
+    if not path.is_file():
+        raise KinemaError(f"There is no checkpoint {path}: give the path of a .safetensors file.")
+    try:
+        with safe_open(path, framework="pt") as handle:
+            metadata = handle.metadata() or {}
+    except (SafetensorError, OSError) as error:
+        raise KinemaError(
+            f"{path} is not a complete safetensors file ({error}): give a checkpoint that "
+            "`kinema train` wrote, such as RUN/rgb/best.safetensors."
+        ) from error
+    if _ENTRY not in metadata:
+        raise KinemaError(
+            f"{path} holds weights but no description by Kinema: start a training from it with "
+            f"model.weights={path} instead."
+        )
+    entry = json.loads(metadata[_ENTRY])
+    if entry["format"] > _FORMAT:
+        raise KinemaError(f"{path} was written by a newer Kinema: update with pip.")
+    return CheckpointInfo(
+        config=from_dict(Config, entry["config"]),
+        classes=tuple(entry["classes"]),
+        provenance=entry["provenance"],
+    )
+
+
+def load_checkpoint(path: Path, *, device: torch.device | str = "cpu") -> Checkpoint:
+    """Build the network of a checkpoint and load its weights."""
+    info = read_info(path)
+    network = build_network(
+        info.config.model,
+        modality=info.config.data.modality,
+        stack=info.config.data.stack,
+        num_classes=len(info.classes),
+    )
+    with safe_open(path, framework="pt") as handle:
+        weights = {name: handle.get_tensor(name) for name in handle.keys()}  # noqa: SIM118
+    network.load_state_dict(weights)
+    network.to(device).eval()
+    return Checkpoint(network=network, info=info, hash=sha256_of(path)[:16])
+
+
+def save_state(path: Path, state: dict[str, Any]) -> None:
+    """Write what a resume needs, whole or not at all."""
+    with replacing(path) as temporary:
+        torch.save(state, temporary)
+
+
+def load_state(path: Path) -> dict[str, Any]:
+    """Read what `save_state` wrote (tensors and plain values only, no code)."""
+    state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+    return state

@@ -1,0 +1,173 @@
+"""Testing: any protocol on any network, in bounded memory, the same scores at any batch size."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from kinema.config import DataConfig
+from kinema.console import progress
+from kinema.data.clips import ClipItem, ClipSpec, TestClips
+from kinema.data.loader import test_loader
+from kinema.engine.protocols import Protocol, cut_crops, image_size
+from kinema.engine.runtime import Runtime
+from kinema.models.modality import MODALITIES
+from kinema.models.network import SnippetNetwork
+from kinema.scores import Scores
+
+_CLIPS_PER_ITEM = 5  # clips that a loading process holds at a time
+
+
+@dataclass(frozen=True, kw_only=True)
+class TestSettings:
+    """What a test needs beside the network and the videos."""
+
+    data: DataConfig
+    protocol: Protocol
+    classes: tuple[str, ...]
+    checkpoint_hash: str = ""
+    views_per_pass: int = 32
+    show_progress: bool = True
+
+
+def clip_spec(data: DataConfig) -> ClipSpec:
+    """Return what is read from each video for a network of this configuration."""
+    modality = MODALITIES[data.modality]
+    return ClipSpec(
+        stream=modality.stream,
+        length=data.stack + modality.extra_frames,
+        num_segments=data.num_segments,
+        sampling=data.sampling,
+        resize=data.resize,
+        crop=data.crop,
+        flow_algorithm=data.flow_algorithm,
+        flow_bound=data.flow_bound,
+    )
+
+
+def evaluate(
+    network: SnippetNetwork,
+    items: Sequence[ClipItem],
+    settings: TestSettings,
+    *,
+    runtime: Runtime,
+) -> Scores:
+    """Score every video by the protocol; every process returns the scores of all videos.
+
+    Videos are shared out over the processes, each scored by one of them as a whole, so the
+    result does not depend on their number.
+    """
+    was_training = network.training
+    network.eval()
+    mine = list(range(runtime.rank, len(items), runtime.world))
+    scored = _score_videos(network, [items[i] for i in mine], settings, runtime)
+    if was_training:
+        network.train()
+    values = np.zeros((len(items), len(settings.classes)), np.float32)
+    clips_right = clips = 0
+    for part in runtime.gather((mine, scored)):
+        for position, (row, right, count) in zip(*part, strict=True):
+            values[position] = row
+            clips_right, clips = clips_right + right, clips + count
+    protocol = settings.protocol
+    return Scores(
+        ids=tuple(item.id for item in items),
+        values=values,
+        kind="probabilities" if protocol.average == "probabilities" else "logits",
+        labels=np.array([item.label for item in items], np.int64),
+        classes=settings.classes,
+        protocol=protocol.name,
+        checkpoint=settings.checkpoint_hash,
+        clip_top1=clips_right / clips if clips else None,
+    )
+
+
+_Scored = tuple[NDArray[np.float32], int, int]  # scores, right clips, clips
+
+
+@torch.inference_mode()
+def _score_videos(
+    network: SnippetNetwork, items: Sequence[ClipItem], settings: TestSettings, runtime: Runtime
+) -> list[_Scored]:
+    """Collect the logits of all views of each video and aggregate them."""
+    num_clips = settings.protocol.num_clips
+    logits: dict[int, dict[int, list[torch.Tensor]]] = {}
+    done: dict[int, _Scored] = {}
+    with progress(len(items), "test", show=settings.show_progress) as advance:
+        for video, clip, view_logits in _view_logits(network, items, settings, runtime):
+            clips = logits.setdefault(video, {})
+            clips.setdefault(clip, []).append(view_logits)
+            if sum(map(len, clips.values())) == settings.protocol.num_views:
+                x_NVK = torch.stack([torch.stack(clips[i]) for i in range(num_clips)])
+                label = items[video].label
+                done[video] = _aggregate(
+                    network, x_NVK.to(runtime.device), label, settings.protocol
+                )
+                del logits[video]
+                advance()
+    return [done[i] for i in range(len(items))]
+
+
+def _view_logits(
+    network: SnippetNetwork, items: Sequence[ClipItem], settings: TestSettings, runtime: Runtime
+) -> Iterator[tuple[int, int, torch.Tensor]]:
+    """Yield (video, clip, logits) view by view, at most `views_per_pass` in one forward pass."""
+    data, protocol = settings.data, settings.protocol
+    size = image_size(protocol, train_resize=data.resize, crop=data.crop)
+    dataset = TestClips(
+        items,
+        replace(clip_spec(data), resize=size),
+        rule=protocol.rule,
+        num_clips=protocol.num_clips,
+        clips_per_item=_CLIPS_PER_ITEM,
+    )
+    negated = MODALITIES[data.modality].negated_channels
+    waiting: list[torch.Tensor] = []
+    owners: list[tuple[int, int]] = []
+    for video, first_clip, x_NTCHW in test_loader(dataset, workers=data.workers):
+        x_VNTCHW = cut_crops(
+            x_NTCHW, crops=protocol.crops, crop=data.crop, negated_channels=negated
+        )
+        for clip in range(x_NTCHW.shape[0]):
+            for view in range(x_VNTCHW.shape[0]):
+                waiting.append(x_VNTCHW[view, clip])
+                owners.append((video, first_clip + clip))
+                if len(waiting) == settings.views_per_pass:
+                    yield from _forward(network, waiting, owners, runtime)
+                    waiting, owners = [], []
+    if waiting:
+        yield from _forward(network, waiting, owners, runtime)
+
+
+def _forward(
+    network: SnippetNetwork,
+    views: list[torch.Tensor],
+    owners: list[tuple[int, int]],
+    runtime: Runtime,
+) -> Iterator[tuple[int, int, torch.Tensor]]:
+    x_BNTCHW = torch.stack(views)[:, None].to(runtime.device, non_blocking=True)
+    with runtime.autocast():
+        logits_BNK = network.snippet_logits(x_BNTCHW)
+    logits_BK = logits_BNK[:, 0].float().cpu()
+    for (video, clip), row in zip(owners, logits_BK, strict=True):
+        yield video, clip, row
+
+
+def _aggregate(
+    network: SnippetNetwork, x_NVK: torch.Tensor, label: int, protocol: Protocol
+) -> _Scored:
+    """Turn the logits of N clips and V crops into one row and count the clips that are right.
+
+    Networks with a consensus other than the average or the sum apply it over the clips.
+    """
+    if protocol.average == "probabilities":
+        x_NVK = x_NVK.softmax(-1)
+    x_NK = x_NVK.mean(1)
+    right = int((x_NK.argmax(1) == label).sum())
+    if protocol.average == "logits" and not network.consensus_is_linear:
+        row = network.consensus(x_NK[None])[0]
+    else:
+        row = x_NVK.sum((0, 1)) if protocol.aggregate == "sum" else x_NK.mean(0)
+    return row.cpu().numpy().astype(np.float32), right, x_NK.shape[0]

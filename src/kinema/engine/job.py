@@ -1,0 +1,138 @@
+"""What a training works on: its videos, and its network and optimiser in their first state."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import nn
+from torch.nn.parallel import DistributedDataParallel
+
+from kinema.config import Config
+from kinema.data.augment import parse_mirror_labels
+from kinema.data.clips import ClipItem, TrainClips
+from kinema.datasets.index import check_files, read_index
+from kinema.engine.evaluate import clip_spec
+from kinema.engine.items import part_items
+from kinema.engine.optim import Average, Plateau, build_optimizer
+from kinema.engine.runtime import Runtime
+from kinema.engine.session import Session
+from kinema.errors import KinemaError
+from kinema.files import sha256_of
+from kinema.models.network import build_network
+from kinema.weights.pretrained import initialise
+
+
+@dataclass(frozen=True, kw_only=True)
+class Job:
+    """What stays the same during a training."""
+
+    config: Config
+    out: Path
+    runtime: Runtime
+    train_clips: TrainClips
+    train_items: tuple[ClipItem, ...]
+    val_items: tuple[ClipItem, ...]
+    classes: tuple[str, ...]
+    class_weights: torch.Tensor | None
+    index_hash: str
+
+    @property
+    def batches_per_epoch(self) -> int:
+        """Batches of one process in an epoch."""
+        world_batch = self.config.train.batch_size * self.runtime.world
+        return math.ceil(len(self.train_items) / world_batch)
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Optimiser steps in an epoch; the last group of batches may be smaller."""
+        return math.ceil(self.batches_per_epoch / self.config.optim.accumulate)
+
+
+def prepare(config: Config, out: Path, place: Runtime) -> Job:
+    """Read the index and make the clips.
+
+    Raises:
+        KinemaError: no index, no training video, files or flow that are missing.
+    """
+    if not config.data.index:
+        raise KinemaError("No data: give the folder that `kinema index` made (data.index=FOLDER).")
+    folder = Path(config.data.index)
+    index = read_index(folder)
+    data = config.data
+
+    def items(part: str) -> tuple[ClipItem, ...]:
+        return part_items(
+            index,
+            part,
+            classes=index.classes,
+            flow_store=data.flow_store,
+            official=data.official_split,
+        )
+
+    check_files(index)
+    train_items, val_items = items("train"), items("val")
+    if not train_items:
+        raise KinemaError(f"{folder / 'index.csv'} has no video in the part 'train'.")
+    out.mkdir(parents=True, exist_ok=True)
+    clips = TrainClips(
+        train_items,
+        clip_spec(data),
+        config.augment,
+        seed=config.train.seed,
+        label_map=parse_mirror_labels(config.augment.mirror_labels, index.classes),
+    )
+    weights = None
+    if config.optim.class_weights == "balanced":
+        weights = _balanced_weights(train_items, len(index.classes)).to(place.device)
+    return Job(
+        config=config,
+        out=out,
+        runtime=place,
+        train_clips=clips,
+        train_items=train_items,
+        val_items=val_items,
+        classes=index.classes,
+        class_weights=weights,
+        index_hash=sha256_of(folder / "index.csv"),
+    )
+
+
+def _balanced_weights(items: Sequence[ClipItem], num_classes: int) -> torch.Tensor:
+    counts = np.bincount([item.label for item in items], minlength=num_classes)
+    return torch.tensor(len(items) / (num_classes * np.maximum(counts, 1)), dtype=torch.float32)
+
+
+def start_session(job: Job) -> Session:
+    """Build network and optimiser in their first state, the same in every process."""
+    config, place = job.config, job.runtime
+    torch.manual_seed(config.train.seed)
+    network = build_network(
+        config.model,
+        modality=config.data.modality,
+        stack=config.data.stack,
+        num_classes=len(job.classes),
+    )
+    initialise(network, config.model)
+    network.to(place.device)
+    if config.train.channels_last:
+        network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    network.train()
+    model: nn.Module = network
+    if place.world > 1:
+        ids = [place.device.index] if place.device.type == "cuda" else None
+        model = DistributedDataParallel(network, device_ids=ids)
+    if config.train.compile:
+        model = torch.compile(model)  # type: ignore[assignment]
+    torch.manual_seed(config.train.seed + place.rank)
+    fp16 = place.dtype is torch.float16
+    return Session(
+        network=network,
+        model=model,
+        optimizer=build_optimizer(network, config.optim, modality=config.data.modality),
+        scaler=torch.amp.GradScaler(place.device.type, enabled=fp16),
+        plateau=Plateau(config.optim),
+        average=Average(network, config.optim.ema) if config.optim.ema else None,
+    )

@@ -1,0 +1,141 @@
+"""Test protocols as named values: which clips, which crops, and how their scores become one."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+
+from kinema.config import from_dict
+from kinema.errors import UsageError, did_you_mean
+from kinema.files import read_json
+
+_REFERENCE_CROP = 224  # the published sizes belong to this crop and are scaled to the network's
+
+
+@dataclass(frozen=True, kw_only=True)
+class Protocol:
+    """How a video is shown to the network; any protocol runs on any model.
+
+    `resize` is "WxH" for a 224 crop (scaled to the network's crop), "squash" (the whole image in
+    the crop's square) or "train" (as in training).
+    """
+
+    name: str = "custom"
+    rule: Literal[
+        "tsn-25", "tsn-val", "zhu", "huang-19", "elkomy-19", "slim-5", "centre", "uniform"
+    ] = "uniform"
+    num_clips: int = 25
+    resize: str = "340x256"
+    crops: Literal["centre", "three", "five", "ten"] = "centre"
+    average: Literal["logits", "probabilities"] = "logits"
+    aggregate: Literal["mean", "sum"] = "mean"
+
+    @property
+    def num_views(self) -> int:
+        """Forward passes per video."""
+        return self.num_clips * {"centre": 1, "three": 3, "five": 5, "ten": 10}[self.crops]
+
+
+PROTOCOLS = {
+    # temporal-segment-networks (Caffe) and tsn-pytorch: scores before the softmax.
+    "tsn-25x10": Protocol(name="tsn-25x10", rule="tsn-25", num_clips=25, crops="ten"),
+    # two-stream-pytorch (Zhu): its own index rule for each modality, mean of logits.
+    "zhu-25x10": Protocol(name="zhu-25x10", rule="zhu", num_clips=25, crops="ten"),
+    # two-stream-action-recognition (Huang): squashed images, sum of logits.
+    "uniform-19": Protocol(
+        name="uniform-19", rule="huang-19", num_clips=19, resize="squash", aggregate="sum"
+    ),
+    # two-stream-action-recognition (Elkomy): squashed images, mean of probabilities.
+    "elkomy-19": Protocol(
+        name="elkomy-19",
+        rule="elkomy-19",
+        num_clips=19,
+        resize="squash",
+        average="probabilities",
+    ),
+    # TF-slim two-stream: five fixed samples, squashed.
+    "slim-5": Protocol(name="slim-5", rule="slim-5", num_clips=5, resize="squash"),
+    # One clip from the middle, one crop: the quickest look.
+    "centre-1": Protocol(name="centre-1", rule="centre", num_clips=1, resize="train"),
+    # Ten clips over the whole video, the training's own resize: the default for small networks.
+    "uniform-10": Protocol(name="uniform-10", rule="uniform", num_clips=10, resize="train"),
+}
+
+
+def find_protocol(name: str) -> Protocol:
+    """Return the protocol of this name, or the one in a JSON file of this path.
+
+    Raises:
+        UsageError: neither a known name nor a file.
+    """
+    if name in PROTOCOLS:
+        return PROTOCOLS[name]
+    path = Path(name)
+    if path.suffix == ".json" and path.is_file():
+        values: dict[str, Any] = {"name": path.stem, **read_json(path)}
+        return from_dict(Protocol, values)
+    raise UsageError(
+        f"Unknown protocol '{name}'.{did_you_mean(name, PROTOCOLS)} "
+        f"Known: {', '.join(PROTOCOLS)}, or a JSON file with its fields."
+    )
+
+
+def image_size(protocol: Protocol, *, train_resize: str, crop: int) -> str:
+    """Return the size ("WxH", "short:S" or "none") to which images are brought before cropping."""
+    if protocol.resize == "train":
+        return train_resize
+    if protocol.resize == "squash":
+        return f"{crop}x{crop}"
+    if "x" not in protocol.resize:
+        return protocol.resize
+    width, height = (
+        round(int(side) * crop / _REFERENCE_CROP) for side in protocol.resize.split("x")
+    )
+    return f"{width}x{height}"
+
+
+def cut_crops(
+    x_NTCHW: torch.Tensor,
+    *,
+    crops: Literal["centre", "three", "five", "ten"],
+    crop: int,
+    negated_channels: tuple[int, ...],
+) -> torch.Tensor:
+    """Cut the protocol's crops from whole images.
+
+    Args:
+        x_NTCHW: uint8 images at least `crop` high and wide.
+        crops: ``centre``; ``three`` along the longer side; ``five``: corners and centre;
+            ``ten``: those and their mirrors, x-flow negated.
+        crop: side of the square, pixels.
+        negated_channels: channels that change sign in the mirror.
+
+    Returns:
+        (V, N, T, C, crop, crop), V crops in the order top left, top right, bottom left, bottom
+        right, centre, then the mirrors in the same order.
+    """
+    height, width = x_NTCHW.shape[-2:]
+    down, right = height - crop, width - crop
+    if crops == "centre":
+        corners = [(down // 2, right // 2)]
+    elif crops == "three":
+        corners = [(down * i // 2, right * i // 2) for i in range(3)]
+        corners = [
+            (d if down > right else down // 2, r if right >= down else right // 2)
+            for d, r in corners
+        ]
+    else:
+        corners = [(0, 0), (0, right), (down, 0), (down, right), (down // 2, right // 2)]
+    views = torch.stack([x_NTCHW[..., d : d + crop, r : r + crop] for d, r in corners])
+    if crops != "ten":
+        return views
+    return torch.cat([views, _mirror(views, negated_channels)])
+
+
+def _mirror(x: torch.Tensor, negated_channels: tuple[int, ...]) -> torch.Tensor:
+    mirrored = x.flip(-1)
+    for channel in negated_channels:  # encoded flow: 128 is zero, 1 and 255 are the bounds
+        values = mirrored[..., channel, :, :].to(torch.int16)
+        mirrored[..., channel, :, :] = (256 - values).clamp_(max=255).to(torch.uint8)
+    return mirrored

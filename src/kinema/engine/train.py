@@ -1,0 +1,311 @@
+"""Training: one loop for every network, modality and number of processes.
+
+Shapes: B videos, N snippets, T images, C channels, H, W, K classes.
+"""
+
+import math
+import time
+from contextlib import nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+from torch.nn.functional import cross_entropy
+
+from kinema.config import Config
+from kinema.console import progress, say
+from kinema.data.loader import train_loader
+from kinema.engine.checkpoint import CheckpointInfo, save_checkpoint
+from kinema.engine.evaluate import TestSettings, evaluate
+from kinema.engine.job import Job, prepare, start_session
+from kinema.engine.log import RunLog
+from kinema.engine.optim import learning_rate, set_rate
+from kinema.engine.protocols import Protocol
+from kinema.engine.runtime import Runtime, runtime
+from kinema.engine.session import (
+    Session,
+    StopSignal,
+    restore_session,
+    save_session,
+    settle_config,
+    stop_signals,
+)
+from kinema.errors import KinemaError
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainResult:
+    """What a training leaves."""
+
+    best: Path
+    last: Path
+    val_top1: float | None
+    epochs: int
+
+
+def train(config: Config, out: Path, *, device: str = "auto") -> TrainResult:
+    """Train a network and leave `best.safetensors` and `last.safetensors` in the folder `out`.
+
+    A training that was interrupted goes on where its last state was saved, to the same result.
+
+    Args:
+        config: the run; `config.data.index` is the folder with index.csv.
+        out: the run folder.
+        device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
+
+    Raises:
+        KinemaError: bad data, a loss that is not finite, or a stop signal (the state is saved).
+    """
+    settings = config.train
+    with (
+        runtime(device=device, precision=settings.precision, threads=settings.threads) as place,
+        stop_signals() as stop,
+    ):
+        job = prepare(config, out, place)
+        settle_config(config, out, place)
+        session = start_session(job)
+        if restore_session(out / "state.pt", session, place, index_hash=job.index_hash):
+            _tell(place, _resume_line(session, settings.epochs))
+        log = RunLog(out, first_epoch=session.epoch) if place.is_main else None
+        saved = time.monotonic()
+        while session.epoch < settings.epochs:
+            started = time.monotonic()
+            saved, figures = _train_epoch(job, session, stop, saved)
+            figures |= _finish_epoch(job, session, saved)
+            figures["seconds"] = time.monotonic() - started
+            if log:
+                log.write({"epoch": session.epoch - 1, "step": session.step, **figures})
+            _tell(place, _epoch_line(session.epoch, settings.epochs, figures))
+            if session.epoch < settings.epochs:
+                saved = _pause(job, session, stop, saved)
+                continue
+            _save(job, session)
+        if log:
+            log.close()
+        place.barrier()
+        top1 = session.best_top1 if job.val_items else None
+        return TrainResult(
+            best=out / "best.safetensors",
+            last=out / "last.safetensors",
+            val_top1=top1,
+            epochs=session.epoch,
+        )
+
+
+def _train_epoch(
+    job: Job, session: Session, stop: StopSignal, saved: float
+) -> tuple[float, dict[str, Any]]:
+    """Train the rest of an epoch; returns when the state was last saved, and the figures."""
+    config, place = job.config, job.runtime
+    first, total = session.batch, job.batches_per_epoch
+    waited, started = 0.0, time.monotonic()
+    batches = iter(
+        train_loader(
+            job.train_clips,
+            batch_size=config.train.batch_size,
+            seed=config.train.seed,
+            epoch=session.epoch,
+            start_batch=first,
+            rank=place.rank,
+            world=place.world,
+            workers=config.data.workers,
+        )
+    )
+    sums = session.sums or {"loss": 0.0, "right": 0.0, "clips": 0.0}
+    title = f"epoch {session.epoch + 1}/{config.train.epochs}"
+    with progress(total - first, title, show=place.is_main) as advance:
+        while session.batch < total:
+            asked = time.monotonic()
+            x_BNTCHW, labels_B, rows_B = next(batches)
+            waited += time.monotonic() - asked
+            loss, right = _train_batch(job, session, x_BNTCHW, labels_B, rows_B)
+            sums["loss"] += loss
+            sums["right"] += right
+            sums["clips"] += len(rows_B)
+            session.batch += 1
+            session.sums = sums
+            advance(1, f"loss {sums['loss'] / sums['clips']:.3f}")
+            if session.batch % config.optim.accumulate == 0 and session.batch < total:
+                saved = _pause(job, session, stop, saved)
+    seconds = time.monotonic() - started
+    loss, right, clips = place.sum(sums["loss"], sums["right"], sums["clips"])
+    figures = {
+        "lr": session.optimizer.param_groups[0]["lr"],
+        "train_loss": loss / clips,
+        "train_top1": right / clips,
+        "clips_per_second": (total - first) * config.train.batch_size * place.world / seconds,
+        "data_wait": waited / seconds,
+    }
+    session.epoch, session.batch, session.sums = session.epoch + 1, 0, {}
+    return saved, figures
+
+
+def _train_batch(
+    job: Job,
+    session: Session,
+    x_BNTCHW: torch.Tensor,
+    labels_B: torch.Tensor,
+    rows_B: torch.Tensor,
+) -> tuple[float, int]:
+    """Add the gradient of a batch, step at the end of its group; returns summed loss and hits."""
+    config, place = job.config, job.runtime
+    ends_group = (
+        session.batch + 1
+    ) % config.optim.accumulate == 0 or session.batch + 1 == job.batches_per_epoch
+    waits = place.world > 1 and not ends_group
+    labels_B = labels_B.to(place.device, non_blocking=True)
+    with session.model.no_sync() if waits else nullcontext():  # type: ignore[operator]
+        with place.autocast():
+            logits_BK = session.model(x_BNTCHW.to(place.device, non_blocking=True))
+        loss = cross_entropy(
+            logits_BK.float(),
+            labels_B,
+            weight=job.class_weights,
+            label_smoothing=config.optim.label_smoothing,
+            reduction="sum",
+        )
+        value = float(loss.detach())
+        if not math.isfinite(value):
+            raise _not_finite(job, session, value, rows_B)
+        # The mean over the whole group, whatever the size of its batches and of the world.
+        share = place.world / _group_size(job, session.batch)
+        session.scaler.scale(loss * share).backward()  # type: ignore[no-untyped-call]
+    if ends_group:
+        _step(job, session)
+    return value, int((logits_BK.argmax(1) == labels_B).sum())
+
+
+def _group_size(job: Job, batch: int) -> int:
+    """Videos, over all processes, in the group of batches that `batch` belongs to."""
+    world_batch = job.config.train.batch_size * job.runtime.world
+    group = world_batch * job.config.optim.accumulate
+    begin = batch // job.config.optim.accumulate * group
+    return min(group, len(job.train_items) - begin)
+
+
+def _step(job: Job, session: Session) -> None:
+    config, optimizer = job.config, session.optimizer
+    rate = learning_rate(
+        config.optim,
+        step=session.step,
+        steps_per_epoch=job.steps_per_epoch,
+        epochs=config.train.epochs,
+    )
+    set_rate(optimizer, rate * session.plateau.factor)
+    if config.optim.clip_norm:
+        session.scaler.unscale_(optimizer)
+        nn.utils.clip_grad_norm_(session.network.parameters(), config.optim.clip_norm)
+    session.scaler.step(optimizer)
+    session.scaler.update()
+    optimizer.zero_grad(set_to_none=True)
+    session.step += 1
+    if session.average:
+        session.average.update(session.network)
+
+
+def _not_finite(job: Job, session: Session, loss: float, rows_B: torch.Tensor) -> KinemaError:
+    ids = ", ".join(job.train_items[int(row)].id for row in rows_B)
+    return KinemaError(
+        f"The loss became {loss} at epoch {session.epoch + 1}, batch {session.batch + 1} "
+        f"(videos: {ids}). The checkpoints of earlier epochs in {job.out} are untouched. "
+        "Lower optim.lr, set optim.clip_norm, or use train.precision=fp32."
+    )
+
+
+def _finish_epoch(job: Job, session: Session, saved: float) -> dict[str, float]:
+    """Validate with the averaged weights where there are some; keep the best and the last."""
+    if session.average:
+        session.average.swap(session.network)
+    figures: dict[str, float] = {}
+    last = session.epoch == job.config.train.epochs
+    if job.val_items and (last or session.epoch % job.config.train.validate_every == 0):
+        figures = _validate(job, session)
+    top1, loss = figures.get("val_top1", -1.0), figures.get("val_loss", math.inf)
+    better = (top1, -loss) > (session.best_top1, -session.best_loss)
+    if job.config.train.keep == "last" or not job.val_items:
+        better = last
+        session.best_top1, session.best_loss = top1, loss
+    if better:
+        session.best_top1, session.best_loss = top1, loss
+        _write_checkpoint(job, session, "best.safetensors", figures)
+    if last or _save_is_due(job, saved):
+        _write_checkpoint(job, session, "last.safetensors", figures)
+    if session.average:
+        session.average.swap(session.network)
+    return figures
+
+
+def _validate(job: Job, session: Session) -> dict[str, float]:
+    data = job.config.data
+    protocol = Protocol(
+        name="validation", rule="tsn-val", num_clips=data.num_segments, resize="train"
+    )
+    settings = TestSettings(data=data, protocol=protocol, classes=job.classes, show_progress=False)
+    scores = evaluate(session.network, job.val_items, settings, runtime=job.runtime)
+    logits = torch.from_numpy(scores.values)
+    labels = torch.from_numpy(scores.labels)
+    loss = float(cross_entropy(logits, labels))
+    session.plateau.update(loss)
+    return {"val_loss": loss, "val_top1": float((logits.argmax(1) == labels).float().mean())}
+
+
+def _write_checkpoint(job: Job, session: Session, name: str, figures: dict[str, float]) -> None:
+    if not job.runtime.is_main:
+        return
+    provenance = {
+        "epoch": session.epoch,
+        "step": session.step,
+        "index_sha256": job.index_hash,
+        "num_train_videos": len(job.train_items),
+        "torch": torch.__version__,
+        **figures,
+    }
+    info = CheckpointInfo(config=job.config, classes=job.classes, provenance=provenance)
+    save_checkpoint(job.out / name, session.network, info)
+
+
+def _save_is_due(job: Job, saved: float) -> bool:
+    return time.monotonic() - saved >= job.config.train.save_every_seconds
+
+
+def _save(job: Job, session: Session) -> float:
+    save_session(job.out / "state.pt", session, job.runtime, index_hash=job.index_hash)
+    return time.monotonic()
+
+
+def _pause(job: Job, session: Session, stop: StopSignal, saved: float) -> float:
+    """Between two optimiser steps: save the state when it is time, leave when asked to."""
+    asked, due = job.runtime.sum(bool(stop.name), _save_is_due(job, saved))
+    if not (asked or due):
+        return saved
+    saved = _save(job, session)
+    if asked:
+        raise KinemaError(
+            f"Stopped by {stop.name or 'a signal'} in epoch {session.epoch + 1} after batch "
+            f"{session.batch}: the state is saved in {job.out}, "
+            "the same command goes on from there."
+        )
+    return saved
+
+
+def _tell(place: Runtime, line: str) -> None:
+    if place.is_main:
+        say(line)
+
+
+def _resume_line(session: Session, epochs: int) -> str:
+    if session.epoch == epochs:
+        return f"All {epochs} epochs are done already."
+    return f"Going on in epoch {session.epoch + 1} after batch {session.batch}."
+
+
+def _epoch_line(epoch: int, epochs: int, figures: dict[str, Any]) -> str:
+    parts = [f"epoch {epoch}/{epochs}", f"loss {figures['train_loss']:.3f}"]
+    parts.append(f"train {100 * figures['train_top1']:.1f} %")
+    if "val_top1" in figures:
+        parts.append(f"val {100 * figures['val_top1']:.1f} %")
+    parts.append(f"{figures['clips_per_second']:.1f} clips/s")
+    parts.append(f"{100 * figures['data_wait']:.0f} % waiting for data")
+    return ", ".join(parts)
