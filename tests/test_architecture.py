@@ -20,7 +20,7 @@ LAYERS = (
     ("data", "models"),
     ("weights",),
     ("engine",),
-    ("samples", "overlay", "charts", "html_report", "testing", "prediction", "overlay_video"),
+    ("samples", "overlay", "charts", "mistakes", "html_report", "testing", "prediction", "overlay_video"),
     ("pipeline", "checks"),
     ("api",),
     ("cli", "__init__", "__main__"),

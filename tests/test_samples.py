@@ -61,7 +61,7 @@ def test_place_in_a_single_frame_is_uniform_for_every_motion(axis):
         side = SIZE[axis]
         for moment in (0, 7, 19):
             margins = np.array([0.8 * disc.radius for disc in discs])
-            places = np.array([disc.centres_T2[moment, axis] for disc in discs])
+            places = np.array([disc.centres[moment, axis] for disc in discs])
             share = np.sort((places - margins) / (side - 2 * margins))
             assert share.min() >= -1e-9
             assert share.max() <= 1 + 1e-9
@@ -72,7 +72,7 @@ def test_place_in_a_single_frame_is_uniform_for_every_motion(axis):
 def test_each_motion_moves_along_its_own_axes():
     for seed in range(20):
         spread = {
-            motion: np.ptp(_draw(f"striped-{motion}", seed=seed, num_frames=32).centres_T2, axis=0)
+            motion: np.ptp(_draw(f"striped-{motion}", seed=seed, num_frames=32).centres, axis=0)
             for motion in samples.MOTIONS
         }
         assert spread["shuttle"][0] > 9
@@ -124,7 +124,7 @@ def test_flow_shows_the_motion():
         for seed in (1, 2):
             frames = _frames(f"checkered-{motion}", seed=seed, num_frames=24)
             disc = _draw(f"checkered-{motion}", seed=seed, num_frames=24)
-            start = int(np.abs(np.diff(disc.centres_T2[:, axis])).argmax())
+            start = int(np.abs(np.diff(disc.centres[:, axis])).argmax())
             one, two = (cv2.cvtColor(frames[start + k], cv2.COLOR_RGB2GRAY) for k in (0, 1))
             motion_HW2 = flow.calc(one, two, None)
             fast = np.linalg.norm(motion_HW2, axis=2) > 2

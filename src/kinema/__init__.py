@@ -1,1 +1,46 @@
-"""Kinema: two-stream video action recognition."""
+"""Kinema: two-stream video action recognition, from a folder of videos to a tested classifier.
+
+Every verb of the command line is a function here: ``kinema.train(...)``, ``kinema.run(...)``.
+They live in `kinema.api` and are loaded at their first use, so that the import costs nothing.
+"""
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from kinema.api import (
+        checks,
+        compare,
+        demo,
+        extract_flow,
+        fuse,
+        index,
+        predict,
+        report,
+        run,
+        test,
+        train,
+    )
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "checks",
+    "compare",
+    "demo",
+    "extract_flow",
+    "fuse",
+    "index",
+    "predict",
+    "report",
+    "run",
+    "test",
+    "train",
+]
+
+
+def __getattr__(name: str) -> Any:  # noqa: ANN401
+    if name not in __all__:
+        raise AttributeError(f"module 'kinema' has no attribute '{name}'")
+    from kinema import api
+
+    return getattr(api, name)

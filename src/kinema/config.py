@@ -32,9 +32,11 @@ class DataConfig:
     resize: str = "340x256"  # before cropping: "WxH", "short:S" (keeps the aspect) or "none"
     crop: int = 224  # side of the square that the network sees, pixels
     flow_store: str = ""  # folder made by `kinema flow`; empty: flow is computed on the fly
-    flow_algorithm: str = "dis"  # for flow on the fly
+    flow_algorithm: str = "dis"  # of flow on the fly; that of the store where there is one
+    flow_size: str = "none"  # images are brought to this for the flow: "WxH", "short:S" or "none"
     flow_bound: float = 20.0  # pixels per frame that the ends of the uint8 scale stand for
     workers: int = 2  # loading processes
+    cache_mb: int = 0  # memory in which decoded videos are kept, shared by the loading processes
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,6 +88,7 @@ class OptimConfig:
     clip_norm: float = 0.0  # 0: no clipping
     accumulate: int = 1  # batches per optimiser step
     label_smoothing: float = 0.0
+    loss_on: Literal["video", "snippet"] = "video"  # after the consensus, or each snippet alone
     class_weights: Literal["none", "balanced"] = "none"
     ema: float = 0.0  # decay of the averaged weights; 0: none
 

@@ -2,7 +2,7 @@
 
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TypeVar
 
@@ -14,6 +14,26 @@ def say(text: str) -> None:
     """Write one line for the user to standard error."""
     sys.stderr.write(text + "\n")
     sys.stderr.flush()
+
+
+def show(text: str) -> None:
+    """Write a result to standard output."""
+    sys.stdout.write(text + "\n")
+
+
+def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
+    """Write rows as a table to standard output."""
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    has_header = any(columns)
+    grid = Table(title=title or None, title_justify="left", show_header=has_header, box=None)
+    for name in columns:
+        grid.add_column(name, overflow="fold")
+    for row in rows:
+        grid.add_row(*(Text(cell) for cell in row))
+    Console().print(grid)
 
 
 @contextmanager

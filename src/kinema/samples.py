@@ -43,11 +43,11 @@ class Disc:
     """The moving object: a textured disc and where it is in each frame (pixels)."""
 
     appearance: Appearance
-    centres_T2: NDArray[np.float64]  # x, y
+    centres: NDArray[np.float64]  # (T, 2): x, y
     radius: float
     cell: float  # width of a stripe or a check
     angle: float  # of the pattern, radians
-    chroma_3: NDArray[np.float64]  # RGB offset without luma: one colour is plus, the other minus
+    chroma_3: NDArray[np.float32]  # RGB offset without luma: one colour is plus, the other minus
     speckle: NDArray[np.float32]  # luma of the disc's square, moves with it
 
 
@@ -100,7 +100,6 @@ def sample_video(
 ) -> Iterator[NDArray[np.uint8]]:
     """Yield the frames (H, W, 3) RGB of the sample that is named ``class/scene/number.mp4``."""
     class_name, scene, number = path.parts[-3], path.parts[-2], int(path.stem)
-    # One state per video, not per class and video: see the module's docstring.
     scene_number = int(scene.removeprefix("scene-"))
     background = draw_background(size, rng=np.random.default_rng((seed, 0, scene_number)))
     rng = np.random.default_rng((seed, 1, CLASSES.index(class_name), number))
@@ -111,12 +110,13 @@ def sample_video(
 def draw_background(size: tuple[int, int], *, rng: np.random.Generator) -> NDArray[np.float32]:
     """Return a coloured cloud texture, a margin larger than the frame on all sides."""
     width, height = (side + 2 * _MARGIN_PIXELS for side in size)
-    luma = sum(
+    layers = [
         _noise((width, height), grain, rng) * weight
         for grain, weight in ((48, 22.0), (12, 14.0), (4, 10.0))
-    )
+    ]
     cb, cr = (_noise((width, height), 40, rng) * 12 + rng.uniform(-14, 14) for _ in range(2))
-    return (rng.uniform(95, 160) + luma)[..., None] + _chroma_rgb(cb, cr)
+    luma = rng.uniform(95, 160) + np.sum(layers, axis=0)
+    return np.asarray(luma[..., None] + _chroma_rgb(cb, cr), dtype=np.float32)
 
 
 def draw_disc(
@@ -139,7 +139,7 @@ def draw_disc(
     hue, side = rng.uniform(0, 2 * math.pi), 2 * math.ceil(radius) + 4
     return Disc(
         appearance="striped" if appearance == "striped" else "checkered",
-        centres_T2=fold(start + path, low=margin, box=box),
+        centres=fold(start + path, low=margin, box=box),
         radius=radius,
         cell=radius * rng.uniform(0.38, 0.5),
         angle=rng.uniform(0, math.pi),
@@ -163,21 +163,26 @@ def render(
     disc: Disc, *, background: NDArray[np.float32], rng: np.random.Generator
 ) -> Iterator[NDArray[np.uint8]]:
     """Yield the frames (H, W, 3): background and disc seen by a slightly shaking camera."""
-    num_frames = len(disc.centres_T2)
+    num_frames = len(disc.centres)
     height, width = (side - 2 * _MARGIN_PIXELS for side in background.shape[:2])
     steps = rng.normal(0, 0.35, (num_frames, 2))
     shake_T2 = np.clip(np.cumsum(steps, axis=0), 1 - _MARGIN_PIXELS, _MARGIN_PIXELS - 1)
     middle = np.array([width - 1, height - 1]) / 2 + _MARGIN_PIXELS
-    for centre, shake in zip(disc.centres_T2, shake_T2, strict=True):
-        view = cv2.getRectSubPix(background, (width, height), tuple(middle + shake))
+    for centre, shake in zip(disc.centres, shake_T2, strict=True):
+        x, y = (middle + shake).tolist()
+        view = np.asarray(cv2.getRectSubPix(background, (width, height), (x, y)), np.float32)
         _paint(view, disc, centre=centre - shake)
-        view += rng.normal(0, _GRAIN, view.shape[:2])[..., None].astype(np.float32)
+        view += _GRAIN * rng.standard_normal((height, width, 1), dtype=np.float32)
         yield np.clip(np.rint(view), 0, 255).astype(np.uint8)
 
 
 def _paint(view: NDArray[np.float32], disc: Disc, *, centre: NDArray[np.float64]) -> None:
     """Draw the disc into the view, its edge and place exact below a pixel."""
-    y, x = np.mgrid[: view.shape[0], : view.shape[1]] - centre[::-1, None, None]
+    left, top = np.maximum(np.floor(centre - disc.radius).astype(int) - 1, 0)
+    right, bottom = np.maximum(np.ceil(centre + disc.radius).astype(int) + 2, 0)
+    patch = view[top:bottom, left:right]
+    y, x = np.mgrid[: patch.shape[0], : patch.shape[1]]
+    y, x = y + top - centre[1], x + left - centre[0]
     cover = np.clip(disc.radius - np.hypot(x, y) + 0.5, 0, 1)[..., None]
     half = (disc.speckle.shape[0] - 1) / 2
     luma = cv2.remap(
@@ -192,7 +197,7 @@ def _paint(view: NDArray[np.float32], disc: Disc, *, centre: NDArray[np.float64]
     if disc.appearance == "checkered":
         across = y * math.cos(disc.angle) - x * math.sin(disc.angle)
         sign = sign * np.sign(np.sin(across * math.pi / disc.cell))
-    view += cover * (luma[..., None] + sign[..., None] * disc.chroma_3 - view)
+    patch += cover * (luma[..., None] + sign[..., None] * disc.chroma_3 - patch)
 
 
 def _noise(size: tuple[int, int], grain: float, rng: np.random.Generator) -> NDArray[np.float32]:

@@ -9,8 +9,8 @@ n - 1 RGB images for n frames, the first being the second frame. Here n is what 
 image 0 is its first frame; a published 1-based start s is our s - 1.
 """
 
-from collections.abc import Callable
-from typing import Literal
+from collections.abc import Callable, Mapping
+from typing import Literal, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,11 +23,14 @@ TestRule = Literal[
     "tsn-25", "tsn-val", "zhu", "huang-19", "elkomy-19", "slim-5", "centre", "uniform"
 ]
 
+Rule = TypeVar("Rule", bound=str)
+Function = TypeVar("Function", bound=Callable[..., Starts])
+
 
 def frames(starts: Starts, *, length: int, num_frames: int) -> NDArray[np.int64]:
     """Return the indices (N, length) of N snippets, clamped to the first and the last image."""
-    indices = np.asarray(starts, dtype=np.int64)[:, None] + np.arange(length)
-    return np.clip(indices, 0, max(num_frames - 1, 0))
+    indices: NDArray[np.int64] = starts[:, None] + np.arange(length)
+    return indices.clip(0, max(num_frames - 1, 0))
 
 
 def sample_train(
@@ -46,7 +49,9 @@ def sample_train(
     Raises:
         UsageError: an unknown rule.
     """
-    return _clamped(_lookup(_TRAIN, rule)(num_frames, length, num_segments, rng), num_frames, length)
+    return _clamped(
+        _lookup(_TRAIN, rule)(num_frames, length, num_segments, rng), num_frames, length
+    )
 
 
 def sample_test(rule: TestRule, *, num_frames: int, length: int, num_clips: int) -> Starts:
@@ -113,7 +118,10 @@ def _caffe_tsn(n: int, length: int, num: int) -> Starts:
 
 
 def _tsn_val(n: int, length: int, num: int) -> Starts:
-    """tsn-pytorch validation and test: the middles of K equal parts, rounded down."""
+    """tsn-pytorch test and validation: the middles of K equal parts, rounded down.
+
+    (Its validation takes the first image K times where n < K + L.)
+    """
     tick = max(n - length + 1, 0) / num
     return (tick / 2 + tick * np.arange(num)).astype(np.int64)
 
@@ -177,6 +185,16 @@ def _huang_room(n: int, length: int) -> int:
 
 def _clamped(starts: Starts, n: int, length: int) -> Starts:
     return np.clip(starts, 0, max(n - length, 0)).astype(np.int64)
+
+
+def _lookup(table: Mapping[Rule, Function], rule: Rule) -> Function:
+    if rule not in table:
+        names = [str(name) for name in table]
+        raise UsageError(
+            f"Unknown sampling rule '{rule}'.{did_you_mean(str(rule), names)} "
+            f"Known: {', '.join(names)}."
+        )
+    return table[rule]
 
 
 _TrainFunction = Callable[[int, int, int, np.random.Generator], Starts]

@@ -200,7 +200,7 @@ def absolute(path: Path) -> Path:
 
 def _video(row: Mapping[str, str | None], folder: Path, where: str) -> Video:
     values = {name: (value or "").strip() for name, value in row.items() if name}
-    splits = []
+    splits: list[str] = []
     while f"split{len(splits) + 1}" in values:
         splits.append(values[f"split{len(splits) + 1}"])
     return Video(

@@ -6,9 +6,12 @@ from pathlib import Path
 
 from kinema.errors import KinemaError
 
-VIDEO_SUFFIXES = frozenset(
-    ".mp4 .avi .mkv .webm .mov .mpg .mpeg .m4v .wmv .flv .3gp .ts .ogv".split()
-)
+# fmt: off
+VIDEO_SUFFIXES = frozenset({
+    ".mp4", ".avi", ".mkv", ".webm", ".mov", ".mpg", ".mpeg", ".m4v", ".wmv", ".flv", ".3gp", ".ts",
+    ".ogv",
+})
+# fmt: on
 _PART_NAMES = {
     "train": "train",
     "training": "train",

@@ -60,7 +60,9 @@ class SplitRule:
                 )
 
 
-def groups_by_pattern(ids: Sequence[str], pattern: str, *, columns: Sequence[str] = ()) -> list[str]:
+def groups_by_pattern(
+    ids: Sequence[str], pattern: str, *, columns: Sequence[str] = ()
+) -> list[str]:
     """Find the group in each id: the first bracket of the expression, or all that it matches.
 
     Args:
@@ -256,43 +258,3 @@ def _no_test_part(videos: Sequence[Grouped]) -> str:
         "No test part can be held out: every class has a single video. Add videos, or give "
         "--test-fraction 0."
     )
-
-
-def check_groups(videos: Sequence[Grouped], parts: Sequence[str]) -> None:
-    """Make sure that no group lies in two parts of a given split.
-
-    Raises:
-        KinemaError: one does; names the group and one video on either side.
-    """
-    first: dict[str, tuple[str, str]] = {}
-    broken: dict[str, str] = {}
-    for video, part in zip(videos, parts, strict=True):
-        if not (video.group and part):
-            continue
-        seen_part, seen_id = first.setdefault(video.group, (part, video.id))
-        if seen_part != part:
-            broken.setdefault(
-                video.group, f"'{seen_id}' is in {seen_part}, '{video.id}' in {part}"
-            )
-    if broken:
-        group, where = next(iter(broken.items()))
-        others = f" ({len(broken) - 1} more groups likewise)" if len(broken) > 1 else ""
-        raise KinemaError(
-            f"The group '{group}' is on both sides of the given split: {where}{others}. "
-            "Move its videos to one part, or correct the groups."
-        )
-
-
-def check_labels(videos: Sequence[Grouped], parts: Sequence[str]) -> None:
-    """Make sure that training has every class of the other parts.
-
-    Raises:
-        KinemaError: it lacks one; names the class and a video.
-    """
-    trained = {video.label for video, part in zip(videos, parts, strict=True) if part == "train"}
-    for video, part in zip(videos, parts, strict=True):
-        if part in ("val", "test") and video.label not in trained:
-            raise KinemaError(
-                f"The class '{video.label}' is in {part} (video '{video.id}') but has no training "
-                "video: add one, or remove the class from the other parts."
-            )

@@ -1,7 +1,8 @@
 """Self-contained checkpoints: weights and a JSON entry with all that is needed to use them."""
 
+import hashlib
 import json
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from torch import nn
 
 from kinema.config import Config, from_dict, to_dict
 from kinema.errors import KinemaError
-from kinema.files import replacing, sha256_of
+from kinema.files import replacing
 from kinema.models.network import SnippetNetwork, build_network
 
 _ENTRY = "kinema"
@@ -34,7 +35,7 @@ class Checkpoint:
 
     network: SnippetNetwork
     info: CheckpointInfo
-    hash: str  # first 16 digits of the file's SHA-256
+    hash: str  # of the weights alone, see `weights_hash`
 
     @property
     def config(self) -> Config:
@@ -49,17 +50,19 @@ class Checkpoint:
 
 def save_checkpoint(path: Path, network: nn.Module, info: CheckpointInfo) -> None:
     """Write weights and `info` to a safetensors file, whole or not at all."""
+    state = network.state_dict()
+    _write(path, {name: value.detach().cpu().contiguous() for name, value in state.items()}, info)
+
+
+def _write(path: Path, weights: dict[str, torch.Tensor], info: CheckpointInfo) -> None:
     entry = {
         "format": _FORMAT,
         "config": to_dict(info.config),
         "classes": list(info.classes),
         "provenance": info.provenance,
     }
-    tensors = {
-        name: value.detach().cpu().contiguous() for name, value in network.state_dict().items()
-    }
     with replacing(path) as temporary:
-        save_file(tensors, temporary, metadata={_ENTRY: json.dumps(entry)})
+        save_file(weights, temporary, metadata={_ENTRY: json.dumps(entry)})
 
 
 def read_info(path: Path) -> CheckpointInfo:
@@ -101,12 +104,33 @@ def load_checkpoint(path: Path, *, device: torch.device | str = "cpu") -> Checkp
         modality=info.config.data.modality,
         stack=info.config.data.stack,
         num_classes=len(info.classes),
+        num_segments=info.config.data.num_segments,
     )
     with safe_open(path, framework="pt") as handle:
         weights = {name: handle.get_tensor(name) for name in handle.keys()}  # noqa: SIM118
     network.load_state_dict(weights)
     network.to(device).eval()
-    return Checkpoint(network=network, info=info, hash=sha256_of(path)[:16])
+    return Checkpoint(network=network, info=info, hash=weights_hash(path))
+
+
+def add_provenance(path: Path, values: dict[str, Any]) -> None:
+    """Add facts to a checkpoint, such as its weight in a fusion; the weights stay as they are."""
+    info = read_info(path)
+    with safe_open(path, framework="pt") as handle:
+        weights = {name: handle.get_tensor(name) for name in handle.keys()}  # noqa: SIM118
+    updated = replace(info, provenance={**info.provenance, **values})
+    _write(path, weights, updated)
+
+
+def weights_hash(path: Path) -> str:
+    """Return 16 hexadecimal digits that name the weights, whatever the JSON entry says."""
+    digest = hashlib.sha256()
+    with path.open("rb") as handle:
+        header_bytes = int.from_bytes(handle.read(8), "little")
+        handle.seek(8 + header_bytes)
+        while block := handle.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()[:16]
 
 
 def save_state(path: Path, state: dict[str, Any]) -> None:

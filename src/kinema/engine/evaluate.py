@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from kinema.config import DataConfig
+from kinema.config import Config, DataConfig
 from kinema.console import progress
 from kinema.data.clips import ClipItem, ClipSpec, TestClips
 from kinema.data.loader import test_loader
@@ -24,7 +24,7 @@ _CLIPS_PER_ITEM = 5  # clips that a loading process holds at a time
 class TestSettings:
     """What a test needs beside the network and the videos."""
 
-    data: DataConfig
+    config: Config  # what the network was trained with
     protocol: Protocol
     classes: tuple[str, ...]
     checkpoint_hash: str = ""
@@ -44,6 +44,7 @@ def clip_spec(data: DataConfig) -> ClipSpec:
         crop=data.crop,
         flow_algorithm=data.flow_algorithm,
         flow_bound=data.flow_bound,
+        flow_size=data.flow_size,
     )
 
 
@@ -102,9 +103,7 @@ def _score_videos(
             if sum(map(len, clips.values())) == settings.protocol.num_views:
                 x_NVK = torch.stack([torch.stack(clips[i]) for i in range(num_clips)])
                 label = items[video].label
-                done[video] = _aggregate(
-                    network, x_NVK.to(runtime.device), label, settings.protocol
-                )
+                done[video] = _aggregate(network, x_NVK.to(runtime.device), label, settings)
                 del logits[video]
                 advance()
     return [done[i] for i in range(len(items))]
@@ -114,7 +113,7 @@ def _view_logits(
     network: SnippetNetwork, items: Sequence[ClipItem], settings: TestSettings, runtime: Runtime
 ) -> Iterator[tuple[int, int, torch.Tensor]]:
     """Yield (video, clip, logits) view by view, at most `views_per_pass` in one forward pass."""
-    data, protocol = settings.data, settings.protocol
+    data, protocol = settings.config.data, settings.protocol
     size = image_size(protocol, train_resize=data.resize, crop=data.crop)
     dataset = TestClips(
         items,
@@ -156,18 +155,32 @@ def _forward(
 
 
 def _aggregate(
-    network: SnippetNetwork, x_NVK: torch.Tensor, label: int, protocol: Protocol
+    network: SnippetNetwork, x_NVK: torch.Tensor, label: int, settings: TestSettings
 ) -> _Scored:
     """Turn the logits of N clips and V crops into one row and count the clips that are right.
 
     Networks with a consensus other than the average or the sum apply it over the clips.
     """
+    protocol = settings.protocol
     if protocol.average == "probabilities":
         x_NVK = x_NVK.softmax(-1)
     x_NK = x_NVK.mean(1)
     right = int((x_NK.argmax(1) == label).sum())
-    if protocol.average == "logits" and not network.consensus_is_linear:
+    own_consensus = settings.config.model.consensus not in ("average", "sum")
+    if own_consensus and protocol.average == "logits":
         row = network.consensus(x_NK[None])[0]
     else:
         row = x_NVK.sum((0, 1)) if protocol.aggregate == "sum" else x_NK.mean(0)
     return row.cpu().numpy().astype(np.float32), right, x_NK.shape[0]
+
+
+@torch.inference_mode()
+def clip_probabilities(
+    network: SnippetNetwork, item: ClipItem, settings: TestSettings, *, runtime: Runtime
+) -> NDArray[np.float32]:
+    """Return the probabilities of each of the protocol's clips of one video, (clips, classes)."""
+    network.eval()
+    total_NK = np.zeros((settings.protocol.num_clips, len(settings.classes)), np.float32)
+    for _, clip, logits in _view_logits(network, [item], settings, runtime):
+        total_NK[clip] += logits.softmax(0).numpy()
+    return total_NK / np.float32(settings.protocol.num_views // settings.protocol.num_clips)

@@ -6,6 +6,7 @@ from pathlib import Path
 from kinema.data.clips import ClipItem
 from kinema.datasets.index import Index, Video
 from kinema.errors import KinemaError
+from kinema.flow.job import FlowJob
 from kinema.flow.store import flow_path
 
 
@@ -43,6 +44,13 @@ def clip_items(
             f"(first: {missing[0]}): run `kinema flow` again, it goes on where it stopped."
         )
     return items
+
+
+def flow_jobs(index: Index) -> list[FlowJob]:
+    """Return what the extraction of flow needs of an index."""
+    return [
+        FlowJob(id=video.id, path=video.path, num_frames=video.num_frames) for video in index.videos
+    ]
 
 
 def part_items(

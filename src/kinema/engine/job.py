@@ -11,6 +11,7 @@ from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
 from kinema.config import Config
+from kinema.console import say
 from kinema.data.augment import parse_mirror_labels
 from kinema.data.clips import ClipItem, TrainClips
 from kinema.datasets.index import check_files, read_index
@@ -82,6 +83,7 @@ def prepare(config: Config, out: Path, place: Runtime) -> Job:
         clip_spec(data),
         config.augment,
         seed=config.train.seed,
+        cache_bytes=data.cache_mb * 2**20,
         label_map=parse_mirror_labels(config.augment.mirror_labels, index.classes),
     )
     weights = None
@@ -114,11 +116,18 @@ def start_session(job: Job) -> Session:
         modality=config.data.modality,
         stack=config.data.stack,
         num_classes=len(job.classes),
+        num_segments=config.data.num_segments,
     )
-    initialise(network, config.model)
+    if place.is_main:  # first and alone: it may fetch a file that the others then find
+        report = initialise(network, config.model)
+        if report:
+            say(f"Weights: {report.summary()}")
+    place.barrier()
+    if not place.is_main:
+        initialise(network, config.model)
     network.to(place.device)
     if config.train.channels_last:
-        network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        network.to(memory_format=torch.channels_last)
     network.train()
     model: nn.Module = network
     if place.world > 1:

@@ -42,8 +42,8 @@ def parameter_groups(
     - ``plain``: one group, one weight decay.
     - ``no-decay``: no weight decay for biases and normalisation layers.
     - ``tsn``: the policies of tsn-pytorch: biases at twice the rate without decay, BatchNorm
-      without decay, and for stacked inputs the first convolution at 5 (weight) and 10 (bias)
-      times the rate.
+      without decay, and for flow the first convolution at 5 (weight) and 10 (bias) times the
+      rate.
     """
     kinds: dict[tuple[float, float], list[nn.Parameter]] = {}
     first_conv = next((m for m in network.modules() if isinstance(m, nn.Conv2d | nn.Conv3d)), None)
@@ -57,7 +57,7 @@ def parameter_groups(
                 decay = 0.0
             if config.groups == "tsn" and not is_norm:
                 scale = 2.0 if is_bias else 1.0
-                if module is first_conv and modality != "rgb":
+                if module is first_conv and modality == "flow":
                     scale *= 5.0
             kinds.setdefault((scale, decay), []).append(parameter)
     for (scale, decay), parameters in kinds.items():

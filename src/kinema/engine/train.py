@@ -16,7 +16,7 @@ from torch.nn.functional import cross_entropy
 
 from kinema.config import Config
 from kinema.console import progress, say
-from kinema.data.loader import train_loader
+from kinema.data.loader import TrainLoader, train_loader
 from kinema.engine.checkpoint import CheckpointInfo, save_checkpoint
 from kinema.engine.evaluate import TestSettings, evaluate
 from kinema.engine.job import Job, prepare, start_session
@@ -69,10 +69,11 @@ def train(config: Config, out: Path, *, device: str = "auto") -> TrainResult:
         if restore_session(out / "state.pt", session, place, index_hash=job.index_hash):
             _tell(place, _resume_line(session, settings.epochs))
         log = RunLog(out, first_epoch=session.epoch) if place.is_main else None
+        loader = _loader(job, session)
         saved = time.monotonic()
         while session.epoch < settings.epochs:
             started = time.monotonic()
-            saved, figures = _train_epoch(job, session, stop, saved)
+            saved, figures = _train_epoch(job, session, loader, stop, saved)
             figures |= _finish_epoch(job, session, saved)
             figures["seconds"] = time.monotonic() - started
             if log:
@@ -94,25 +95,29 @@ def train(config: Config, out: Path, *, device: str = "auto") -> TrainResult:
         )
 
 
+def _loader(job: Job, session: Session) -> TrainLoader:
+    config, place = job.config, job.runtime
+    return train_loader(
+        job.train_clips,
+        batch_size=config.train.batch_size,
+        seed=config.train.seed,
+        epoch=session.epoch,
+        start_batch=session.batch,
+        rank=place.rank,
+        world=place.world,
+        workers=config.data.workers,
+    )
+
+
 def _train_epoch(
-    job: Job, session: Session, stop: StopSignal, saved: float
+    job: Job, session: Session, loader: TrainLoader, stop: StopSignal, saved: float
 ) -> tuple[float, dict[str, Any]]:
     """Train the rest of an epoch; returns when the state was last saved, and the figures."""
     config, place = job.config, job.runtime
     first, total = session.batch, job.batches_per_epoch
     waited, started = 0.0, time.monotonic()
-    batches = iter(
-        train_loader(
-            job.train_clips,
-            batch_size=config.train.batch_size,
-            seed=config.train.seed,
-            epoch=session.epoch,
-            start_batch=first,
-            rank=place.rank,
-            world=place.world,
-            workers=config.data.workers,
-        )
-    )
+    loader.set_epoch(session.epoch, start_batch=first)
+    batches = iter(loader)
     sums = session.sums or {"loss": 0.0, "right": 0.0, "clips": 0.0}
     title = f"epoch {session.epoch + 1}/{config.train.epochs}"
     with progress(total - first, title, show=place.is_main) as advance:
@@ -130,11 +135,11 @@ def _train_epoch(
             if session.batch % config.optim.accumulate == 0 and session.batch < total:
                 saved = _pause(job, session, stop, saved)
     seconds = time.monotonic() - started
-    loss, right, clips = place.sum(sums["loss"], sums["right"], sums["clips"])
+    loss_sum, hits, clips = place.sum(sums["loss"], sums["right"], sums["clips"])
     figures = {
         "lr": session.optimizer.param_groups[0]["lr"],
-        "train_loss": loss / clips,
-        "train_top1": right / clips,
+        "train_loss": loss_sum / clips,
+        "train_top1": hits / clips,
         "clips_per_second": (total - first) * config.train.batch_size * place.world / seconds,
         "data_wait": waited / seconds,
     }
@@ -148,7 +153,7 @@ def _train_batch(
     x_BNTCHW: torch.Tensor,
     labels_B: torch.Tensor,
     rows_B: torch.Tensor,
-) -> tuple[float, int]:
+) -> tuple[float, float]:
     """Add the gradient of a batch, step at the end of its group; returns summed loss and hits."""
     config, place = job.config, job.runtime
     ends_group = (
@@ -156,6 +161,11 @@ def _train_batch(
     ) % config.optim.accumulate == 0 or session.batch + 1 == job.batches_per_epoch
     waits = place.world > 1 and not ends_group
     labels_B = labels_B.to(place.device, non_blocking=True)
+    snippets = 1
+    if config.optim.loss_on == "snippet":  # each snippet is a video of its own
+        snippets = x_BNTCHW.shape[1]
+        x_BNTCHW = x_BNTCHW.flatten(0, 1)[:, None]
+        labels_B = labels_B.repeat_interleave(snippets)
     with session.model.no_sync() if waits else nullcontext():  # type: ignore[operator]
         with place.autocast():
             logits_BK = session.model(x_BNTCHW.to(place.device, non_blocking=True))
@@ -170,19 +180,23 @@ def _train_batch(
         if not math.isfinite(value):
             raise _not_finite(job, session, value, rows_B)
         # The mean over the whole group, whatever the size of its batches and of the world.
-        share = place.world / _group_size(job, session.batch)
+        share = place.world / (snippets * _group_size(job, session.batch))
         session.scaler.scale(loss * share).backward()  # type: ignore[no-untyped-call]
     if ends_group:
         _step(job, session)
-    return value, int((logits_BK.argmax(1) == labels_B).sum())
+    hits = int((logits_BK.argmax(1) == labels_B).sum())
+    return value / snippets, hits / snippets
 
 
 def _group_size(job: Job, batch: int) -> int:
     """Videos, over all processes, in the group of batches that `batch` belongs to."""
-    world_batch = job.config.train.batch_size * job.runtime.world
-    group = world_batch * job.config.optim.accumulate
-    begin = batch // job.config.optim.accumulate * group
-    return min(group, len(job.train_items) - begin)
+    world, accumulate = job.runtime.world, job.config.optim.accumulate
+    group = job.config.train.batch_size * world * accumulate
+    begin = batch // accumulate * group
+    rest = len(job.train_items) - begin
+    short = rest % (job.config.train.batch_size * world) if rest < group else 0
+    # Every process has at least one video of the last batch, if need be one that another has too.
+    return min(group, rest + (world - short if 0 < short < world else 0))
 
 
 def _step(job: Job, session: Session) -> None:
@@ -242,7 +256,9 @@ def _validate(job: Job, session: Session) -> dict[str, float]:
     protocol = Protocol(
         name="validation", rule="tsn-val", num_clips=data.num_segments, resize="train"
     )
-    settings = TestSettings(data=data, protocol=protocol, classes=job.classes, show_progress=False)
+    settings = TestSettings(
+        config=job.config, protocol=protocol, classes=job.classes, show_progress=False
+    )
     scores = evaluate(session.network, job.val_items, settings, runtime=job.runtime)
     logits = torch.from_numpy(scores.values)
     labels = torch.from_numpy(scores.labels)

@@ -1,0 +1,167 @@
+"""The flow of many videos into one folder: on all cores, in parts, resumed, verified."""
+
+import os
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from kinema.console import progress, say, track
+from kinema.errors import KinemaError, UsageError
+from kinema.flow.algorithms import find_algorithm
+from kinema.flow.job import FlowJob, FlowOptions, Outcome
+from kinema.flow.manifest import pending_jobs, pin_settings, write_manifest
+from kinema.flow.pool import run_jobs
+from kinema.flow.store import FlowStore, flow_path
+from kinema.video.sizes import parse_size
+
+__all__ = ["FlowJob", "FlowOptions", "FlowSummary", "extract_flow", "verify_flow"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class FlowSummary:
+    """What an extraction left behind."""
+
+    videos: int  # with a whole store, those of an earlier run included
+    kept: int  # of an earlier run
+    pairs: int  # computed now
+    seconds: float  # taken now
+    bytes: int  # of all stores of these videos
+    failures: tuple[tuple[str, str], ...]  # id and reason of the videos without a store
+
+    def describe(self) -> str:
+        """Return the summary as lines for the terminal."""
+        rate = self.pairs / self.seconds if self.seconds else 0.0
+        lines = [
+            f"{self.videos} videos stored ({self.kept} of them before), {self.bytes / 1e6:.1f} MB; "
+            f"{self.pairs} pairs in {self.seconds:.0f} s ({rate:.0f} pairs/s)."
+        ]
+        lines += [f"failed: {video}: {reason}" for video, reason in self.failures]
+        return "\n".join(lines)
+
+
+def extract_flow(
+    jobs: Sequence[FlowJob],
+    out: Path,
+    *,
+    options: FlowOptions | None = None,
+    workers: int | None = None,
+    shard: tuple[int, int] = (0, 1),
+) -> FlowSummary:
+    """Compute and store the flow of many videos: ``out/<id>.mp4`` each, and a manifest.
+
+    May be stopped or killed at any moment: a store is whole or absent, and the same call goes on
+    where it stopped. Memory does not grow with the length of a video. A video that fails costs
+    only itself.
+
+    Args:
+        jobs: the videos.
+        out: folder of the stores.
+        options: algorithm, bound, size and quality.
+        workers: processes; None takes one per core.
+        shard: (i, n): take the i-th of n parts of the jobs, from 0, for many machines.
+
+    Raises:
+        UsageError: unknown algorithm, size or shard; an id that occurs twice or is no path.
+        KinemaError: the folder holds flow made with other settings, or the disk is full.
+    """
+    options = options or FlowOptions()
+    mine = _checked(jobs, options, shard)
+    started = time.monotonic()
+    pin_settings(out, options)
+    pending = pending_jobs(mine, out, options)
+    workers = workers or os.cpu_count() or 1
+    say(
+        f"Flow: {len(pending)} videos to do, {len(mine) - len(pending)} already done "
+        f"({options.algorithm}, bound {options.bound:g}, size {options.size}, "
+        f"{min(workers, max(1, len(pending)))} processes)."
+    )
+    outcomes = list(_run(pending, out, options, workers))
+    write_manifest(out, options)
+    failures = tuple((item.id, item.failure) for item in outcomes if item.failure)
+    failed = {video for video, _ in failures}
+    whole = [flow_path(out, job.id) for job in mine if job.id not in failed]
+    return FlowSummary(
+        videos=len(whole),
+        kept=len(mine) - len(pending),
+        pairs=sum(item.pairs for item in outcomes),
+        seconds=time.monotonic() - started,
+        bytes=sum(path.stat().st_size for path in whole),
+        failures=failures,
+    )
+
+
+def _checked(
+    jobs: Sequence[FlowJob], options: FlowOptions, shard: tuple[int, int]
+) -> Sequence[FlowJob]:
+    find_algorithm(options.algorithm)
+    parse_size(options.size)
+    part, parts = shard
+    if not 0 <= part < parts:
+        raise UsageError(f"There is no part {part} of {parts}: parts count from 0 to {parts - 1}.")
+    if options.bound <= 0:
+        raise UsageError(f"The bound must be positive (pixels per frame), not {options.bound:g}.")
+    ids = [job.id for job in jobs]
+    if len(set(ids)) < len(ids):
+        doubled = next(name for name in ids if ids.count(name) > 1)
+        raise UsageError(f"The video id '{doubled}' occurs twice: every video needs its own.")
+    for name in ids:
+        flow_path(Path(), name)
+    return jobs[part::parts]
+
+
+def _run(
+    pending: Sequence[FlowJob], out: Path, options: FlowOptions, workers: int
+) -> Iterator[Outcome]:
+    measured: list[Outcome] = []
+    total_pairs = 0
+    with progress(len(pending), "flow") as advance:
+        started = time.monotonic()
+        for outcome in run_jobs(pending, out, options, workers=workers):
+            if outcome.is_disk_full:
+                raise KinemaError(outcome.failure)
+            yield outcome
+            total_pairs += outcome.pairs
+            advance(note=f"{total_pairs / (time.monotonic() - started):.0f} pairs/s")
+            if len(measured) < workers < len(pending) and not outcome.failure:
+                measured.append(outcome)
+                if len(measured) == workers:
+                    say(_estimate(measured, pending, workers))
+
+
+def _estimate(measured: Sequence[Outcome], jobs: Iterable[FlowJob], workers: int) -> str:
+    """Say how long and how large all jobs will be if they are like the first ones."""
+    pairs = sum(item.pairs for item in measured)
+    known = [job.num_frames - 1 for job in jobs]
+    all_pairs = sum(known) if min(known) > 0 else len(known) * pairs / len(measured)
+    minutes = sum(item.seconds for item in measured) / pairs * all_pairs / workers / 60
+    megabytes = sum(item.bytes for item in measured) / pairs * all_pairs / 1e6
+    return (
+        f"Estimate: {len(known)} videos, {all_pairs:.0f} pairs, about {minutes:.1f} minutes and "
+        f"{megabytes:.1f} MB, if all are like the first {len(measured)} "
+        f"({pairs} pairs, measured)."
+    )
+
+
+def verify_flow(jobs: Sequence[FlowJob], out: Path) -> tuple[tuple[str, str], ...]:
+    """Check that every video has a whole store that decodes; return (id, reason) of the bad ones.
+
+    Checked are the checksum, the number of pairs (against the video's frames where the job knows
+    them) and the decoding of every pair.
+    """
+    reasons = (
+        (job.id, _fault(job, flow_path(out, job.id)))
+        for job in track(jobs, total=len(jobs), what="verify")
+    )
+    return tuple((video, reason) for video, reason in reasons if reason)
+
+
+def _fault(job: FlowJob, path: Path) -> str:
+    try:
+        store = FlowStore(path)
+        store.verify()
+    except KinemaError as error:
+        return str(error)
+    if job.num_frames and store.num_frames != job.num_frames - 1:
+        return f"{path} has {store.num_frames} pairs, the video {job.num_frames} frames."
+    return ""

@@ -1,0 +1,102 @@
+"""What is in a folder of flow stores, and whether it goes together with what is asked for."""
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from kinema import __version__
+from kinema.console import say
+from kinema.errors import KinemaError
+from kinema.files import read_json, write_json
+from kinema.flow.job import FlowJob, FlowOptions, source_bytes
+from kinema.flow.store import FlowStore, flow_path
+
+_NAME = "manifest.json"
+
+
+def pin_settings(out: Path, options: FlowOptions) -> None:
+    """Write the settings into a new folder's manifest, or check that they are the same.
+
+    Raises:
+        KinemaError: the folder was made with other settings.
+    """
+    path = out / _NAME
+    if path.exists():
+        _check_same(path, read_json(path).get("settings", {}), options)
+    else:
+        _write(path, options, {})
+
+
+def stored_options(out: Path) -> FlowOptions:
+    """Return the settings that the flow in `out` was made with.
+
+    Raises:
+        KinemaError: there is no flow.
+    """
+    path = out / _NAME
+    if not path.is_file():
+        raise KinemaError(f"There is no stored flow in {out}: make it with `kinema flow`.")
+    settings = read_json(path)["settings"]
+    names = ("algorithm", "bound", "size", "quality")
+    return FlowOptions(**{name: settings[name] for name in names})
+
+
+def pending_jobs(jobs: Sequence[FlowJob], out: Path, options: FlowOptions) -> list[FlowJob]:
+    """Return the jobs without a whole store; a damaged store or a changed source is done again.
+
+    Raises:
+        KinemaError: a store was made with other settings.
+    """
+    pending = []
+    for job in jobs:
+        path = flow_path(out, job.id)
+        if not path.exists():
+            pending.append(job)
+            continue
+        try:
+            metadata = FlowStore(path).metadata
+        except KinemaError as error:
+            say(f"{error} It is made again now.")
+            pending.append(job)
+            continue
+        _check_same(path, metadata, options)
+        if metadata["source_bytes"] != source_bytes(job.path):
+            say(f"{job.path} has changed since its flow was stored: it is made again now.")
+            pending.append(job)
+    return pending
+
+
+def write_manifest(out: Path, options: FlowOptions) -> None:
+    """Describe all whole stores in `out` in its manifest."""
+    _write(out / _NAME, options, dict(_described(out)))
+
+
+def _described(out: Path) -> Iterator[tuple[str, dict[str, Any]]]:
+    for path in sorted(out.rglob("[!.]*.mp4")):
+        try:
+            store = FlowStore(path)
+        except KinemaError:
+            continue
+        yield (
+            path.relative_to(out).with_suffix("").as_posix(),
+            {
+                "pairs": store.num_frames,
+                "width": store.width,
+                "height": store.height,
+                "source": store.metadata.get("source"),
+                "source_sha256": store.metadata.get("source_sha256"),
+            },
+        )
+
+
+def _write(path: Path, options: FlowOptions, videos: dict[str, Any]) -> None:
+    write_json(path, {"kinema": __version__, "settings": options.identity(), "videos": videos})
+
+
+def _check_same(path: Path, found: dict[str, Any], options: FlowOptions) -> None:
+    for name, value in options.identity().items():
+        if found.get(name) != value:
+            raise KinemaError(
+                f"{path} was made with {name}={found.get(name)}, but {name}={value} is asked for. "
+                "Choose another output folder, ask for the old settings, or delete the old flow."
+            )

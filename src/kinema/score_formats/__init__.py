@@ -1,0 +1,1 @@
+"""Score files of other systems, read as data: nothing in them is executed."""

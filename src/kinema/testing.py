@@ -1,0 +1,86 @@
+"""Scores of a checkpoint on a part of an index, by a named protocol."""
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Literal
+
+from kinema.config import DataConfig
+from kinema.datasets.index import check_files, read_index
+from kinema.engine.checkpoint import Checkpoint, load_checkpoint
+from kinema.engine.evaluate import TestSettings, evaluate
+from kinema.engine.items import part_items
+from kinema.engine.protocols import find_protocol
+from kinema.engine.runtime import Precision, runtime
+from kinema.errors import KinemaError
+from kinema.scores import Scores, save_scores
+
+Part = Literal["train", "val", "test"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class TestOptions:
+    """How a test is run; empty fields take what the checkpoint says."""
+
+    index: str = ""  # folder with index.csv
+    protocol: str = ""  # name or JSON file
+    flow_store: str | None = None  # folder of stored flow; "" computes it on the fly
+    official_split: int = 0  # 1 to 3 where the data set has several
+    device: str = "auto"
+    precision: Precision = "fp32"
+    threads: int = 0
+    views_per_pass: int = 32  # bounds the memory
+
+
+def score_checkpoint(
+    path: Path, out: Path, *, part: Part = "test", options: TestOptions | None = None
+) -> Scores:
+    """Score every video of a part and write the score file `out`.
+
+    Under `torchrun`, the videos are shared out and the first process writes.
+
+    Raises:
+        KinemaError: no such part, labels that the network does not know, or missing files.
+    """
+    options = options or TestOptions()
+    with runtime(
+        device=options.device, precision=options.precision, threads=options.threads
+    ) as place:
+        checkpoint = load_checkpoint(path, device=place.device)
+        data = _data_config(checkpoint, options)
+        index = read_index(Path(data.index))
+        check_files(index)
+        items = part_items(
+            index,
+            part,
+            classes=checkpoint.classes,
+            flow_store=data.flow_store if data.modality == "flow" else "",
+            official=data.official_split,
+        )
+        if not items:
+            raise KinemaError(f"{data.index} has no video in the part '{part}'.")
+        settings = TestSettings(
+            config=replace(checkpoint.config, data=data),
+            protocol=find_protocol(options.protocol or checkpoint.config.protocol),
+            classes=checkpoint.classes,
+            checkpoint_hash=checkpoint.hash,
+            views_per_pass=options.views_per_pass,
+            show_progress=place.is_main,
+        )
+        scores = evaluate(checkpoint.network, items, settings, runtime=place)
+        if place.is_main:
+            save_scores(scores, out)
+        place.barrier()
+    return scores
+
+
+def _data_config(checkpoint: Checkpoint, options: TestOptions) -> DataConfig:
+    data = checkpoint.config.data
+    if options.index:
+        # Flow that was stored for another index cannot be assumed to hold these videos.
+        same = Path(options.index).resolve() == Path(data.index).resolve()
+        data = replace(data, index=options.index, flow_store=data.flow_store if same else "")
+    if options.flow_store is not None:
+        data = replace(data, flow_store=options.flow_store)
+    if options.official_split:
+        data = replace(data, official_split=options.official_split)
+    return data
