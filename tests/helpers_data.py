@@ -41,7 +41,9 @@ class PlaceSource(NoiseSource):
 def make_items(num, *, num_frames=30, labels=2):
     """Items of videos that exist nowhere, for stand-ins."""
     return [
-        ClipItem(id=f"v{i}", path=Path(f"/nowhere/v{i}.mp4"), label=i % labels, num_frames=num_frames)
+        ClipItem(
+            id=f"v{i}", path=Path(f"/nowhere/v{i}.mp4"), label=i % labels, num_frames=num_frames
+        )
         for i in range(num)
     ]
 

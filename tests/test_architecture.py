@@ -20,10 +20,19 @@ LAYERS = (
     ("data", "models"),
     ("weights",),
     ("engine",),
-    ("samples", "overlay", "charts", "mistakes", "html_report", "testing", "prediction", "overlay_video"),
-    ("pipeline", "checks"),
+    (
+        "samples",
+        "overlay",
+        "charts",
+        "mistakes",
+        "html_report",
+        "testing",
+        "prediction",
+        "overlay_video",
+    ),
+    ("pipeline", "environment"),
     ("api",),
-    ("cli", "__init__", "__main__"),
+    ("cli", "cli_options", "__init__", "__main__"),
 )
 STRANGERS = {"data", "models", "datasets"}
 MAX_FILE_LINES, MAX_FUNCTION_LINES, MAX_PARAMETERS = 400, 70, 8

@@ -6,8 +6,8 @@ from urllib.error import URLError
 import cv2
 import numpy as np
 import pytest
-from helpers_flow import colour, moving, texture
 
+from helpers_flow import colour, moving, texture
 from kinema.errors import KinemaError, UsageError
 from kinema.flow import raft
 from kinema.flow.algorithms import ALGORITHMS, compute, gray_from_rgb, parameters
@@ -89,7 +89,7 @@ def test_unknown_algorithm_names_the_closest():
 
 
 def test_frames_that_are_too_small():
-    with pytest.raises(UsageError, match="40x12 pixels are too small.* at least 16"):
+    with pytest.raises(UsageError, match=r"40x12 pixels are too small.* at least 16"):
         compute(moving(2, 0, 0, height=12, width=40))
 
 

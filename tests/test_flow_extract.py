@@ -10,8 +10,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from helpers_flow import moving, write_video
 
+from helpers_flow import moving, write_video
 from kinema.errors import KinemaError, UsageError
 from kinema.files import sha256_of
 from kinema.flow import extract
@@ -160,8 +160,7 @@ def test_verification_finds_what_is_not_whole(done, tmp_path):
     assert "has 21 pairs, the video 99 frames" in bad[jobs[2].id]
 
 
-def test_damaged_store_and_changed_video_are_done_again(done, tmp_path, capsys):
-    jobs, out, _ = done
+def test_damaged_store_and_changed_video_are_done_again(tmp_path, capsys):
     jobs = make_jobs(tmp_path / "videos", 2)
     target = tmp_path / "out"
     extract_flow(jobs, target, options=FAST, workers=1)

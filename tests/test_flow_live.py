@@ -2,8 +2,8 @@
 
 import numpy as np
 import pytest
-from helpers_flow import ArraySource, colour, moving, write_video
 
+from helpers_flow import ArraySource, colour, moving, write_video
 from kinema.errors import KinemaError, UsageError
 from kinema.flow import live
 from kinema.flow.extract import FlowJob, FlowOptions

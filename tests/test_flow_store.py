@@ -9,8 +9,8 @@ from fractions import Fraction
 import av
 import numpy as np
 import pytest
-from helpers_flow import noisy_flow, texture
 
+from helpers_flow import noisy_flow, texture
 from kinema.errors import KinemaError, UsageError
 from kinema.flow.store import FlowStore, FlowWriter, flow_path
 from kinema.video.packed import PackedVideo, append_index
@@ -199,7 +199,7 @@ def test_wrong_shape_and_quality(tmp_path):
         store_with = FlowWriter(tmp_path / "a.mp4", width=30, height=32, metadata={})
         with store_with as writer:
             writer.write(np.zeros((30, 32, 2), np.uint8))
-    with pytest.raises(UsageError, match="no quality 'best'.* standard or lossless"):
+    with pytest.raises(UsageError, match=r"no quality 'best'.* standard or lossless"):
         store(tmp_path / "a.mp4", noisy_flow(1, 16, 16), quality="best")
 
 

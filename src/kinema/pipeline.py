@@ -5,25 +5,26 @@ import platform
 import shlex
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
-from kinema.config import Config, override, to_dict
+from kinema.config import Config, ModalityName, override, to_dict
 from kinema.console import say
 from kinema.datasets.build import build_index
 from kinema.datasets.index import Index, read_index
 from kinema.datasets.splits import SplitRule
 from kinema.engine.checkpoint import add_provenance
 from kinema.engine.items import flow_jobs
+from kinema.engine.protocols import find_protocol
 from kinema.engine.train import train
 from kinema.errors import KinemaError
 from kinema.files import read_json, write_json
 from kinema.flow.extract import extract_flow
 from kinema.flow.job import FlowOptions
-from kinema.fusion import fuse, gain_per_class, search_weights
+from kinema.fusion import Rule, fuse, gain_per_class, search_weights
 from kinema.html_report import write_report
 from kinema.metrics import describe, summary
 from kinema.recipes import recipe
@@ -31,7 +32,6 @@ from kinema.samples import make_samples
 from kinema.scores import Scores, save_scores
 from kinema.testing import TestOptions, score_checkpoint
 
-_RULE: Literal["softmax"] = "softmax"
 _DEMO_OVERRIDES = ("train.epochs=12",)
 
 
@@ -71,13 +71,16 @@ def run(data: Path, out: Path, *, options: RunOptions | None = None) -> dict[str
             train(config, out / stream, device=options.device)
     with clock.step("test"):
         has_val = bool(index.part("val"))
+        rule = _rule(options, configs)
         val = {s: _scores(s, "val", out, options) for s in configs} if has_val else {}
-        weights = _fusion_weights(val, configs, out)
+        weights = _fusion_weights(val, configs, out, rule)
         test = {s: _scores(s, "test", out, options) for s in configs}
-    results = _results(index, configs, test, weights, out)
+    results = _results(index, configs, test, out)
+    if len(test) > 1:
+        results["fusion"] = _fusion(test, weights, rule, out)
     results |= {
         "command": shlex.join(["kinema", *sys.argv[1:]]) if sys.argv[1:] else "",
-        "commands": _commands(data, out, options, weights),
+        "commands": _commands(data, out, options, results.get("fusion", {})),
         "seconds": clock.seconds,
         "peak_memory_bytes": _peak_memory_bytes(),
     }
@@ -105,13 +108,16 @@ def stream_config(options: RunOptions, stream: str, out: Path) -> Config:
         flow_size=flow.size,
     )
     config = dataclasses.replace(config, data=data, protocol=options.protocol or config.protocol)
-    for assignment in options.overrides:
-        first, _, rest = assignment.partition(".")
-        if first not in ("rgb", "flow", "rgbdiff"):
-            config = override(config, [assignment])
-        elif first == stream:
-            config = override(config, [rest])
-    return config
+    own = [own_override(text, stream) for text in options.overrides]
+    return override(config, [text for text in own if text])
+
+
+def own_override(assignment: str, stream: str) -> str:
+    """Return an override as it holds for one stream: "flow.optim.lr=1" is for flow alone."""
+    first, _, rest = assignment.partition(".")
+    if first not in get_args(ModalityName):
+        return assignment
+    return rest if first == stream else ""
 
 
 def demo(out: Path) -> dict[str, Any]:
@@ -200,13 +206,20 @@ def _scores(stream: str, part: Literal["val", "test"], out: Path, options: RunOp
     return score_checkpoint(checkpoint, path, part=part, options=test)
 
 
+def _rule(options: RunOptions, configs: dict[str, Config]) -> Rule:
+    """Probabilities are averaged, unless the protocol sums logits, which have no fixed scale."""
+    names = [options.protocol or config.protocol for config in configs.values()]
+    sums = any(find_protocol(name).aggregate == "sum" for name in names)
+    return "logits" if sums else "softmax"
+
+
 def _fusion_weights(
-    val: dict[str, Scores], configs: dict[str, Config], out: Path
+    val: dict[str, Scores], configs: dict[str, Config], out: Path, rule: Rule
 ) -> dict[str, float]:
     """Search the weights on the validation part (equal ones without it); note them in the files."""
     weights: dict[str, float] = dict.fromkeys(configs, 1.0)
     if val and len(configs) > 1:
-        found = search_weights(list(val.values()), rule=_RULE)
+        found = search_weights(list(val.values()), rule=rule)
         weights = dict(zip(val, found, strict=True))
     for stream, weight in weights.items():
         add_provenance(out / stream / "best.safetensors", {"fusion_weight": weight})
@@ -217,12 +230,11 @@ def _results(
     index: Index,
     configs: dict[str, Config],
     test: dict[str, Scores],
-    weights: dict[str, float],
     out: Path,
 ) -> dict[str, Any]:
     from importlib.metadata import version
 
-    results: dict[str, Any] = {
+    return {
         "kinema": version("kinema"),
         "python": platform.python_version(),
         "classes": list(index.classes),
@@ -237,44 +249,92 @@ def _results(
         },
         "config": {stream: to_dict(config) for stream, config in configs.items()},
     }
-    if len(test) > 1:
-        fused = fuse(list(test.values()), rule=_RULE, weights=[weights[s] for s in test])
-        save_scores(fused, out / "scores" / "fused.npz")
-        results["fusion"] = {
-            "rule": _RULE,
-            "weights": weights,
-            "scores": "scores/fused.npz",
-            "metrics": summary(fused),
-            "gain_per_class": gain_per_class(fused, list(test.values())),
-        }
-    return results
 
 
-def _commands(data: Path, out: Path, options: RunOptions, weights: dict[str, float]) -> list[str]:
+def _fusion(
+    test: dict[str, Scores], weights: dict[str, float], rule: Rule, out: Path
+) -> dict[str, Any]:
+    fused = fuse(list(test.values()), rule=rule, weights=[weights[s] for s in test])
+    save_scores(fused, out / "scores" / "fused.npz")
+    return {
+        "rule": rule,
+        "weights": weights,
+        "scores": "scores/fused.npz",
+        "metrics": summary(fused),
+        "gain_per_class": gain_per_class(fused, list(test.values())),
+    }
+
+
+def _commands(data: Path, out: Path, options: RunOptions, fusion: dict[str, Any]) -> list[str]:
     """The same work as single commands."""
-    q = shlex.quote
-    index, store = q(str(out / "index")), q(str(out / "flow-store"))
-    lines = [f"kinema index {q(str(data))} -o {index}"]
+    index, store = out / "index", out / "flow-store"
+    rule, flow = options.rule, options.flow
+    lines = [
+        [
+            "index",
+            data,
+            "-o",
+            index,
+            "--group",
+            rule.group,
+            "--test-fraction",
+            rule.test_fraction,
+            "--val-fraction",
+            rule.val_fraction,
+            "--test-groups",
+            ",".join(rule.test_groups),
+            "--seed",
+            rule.seed,
+        ]
+    ]
     if "flow" in options.streams:
-        flow = options.flow
         lines.append(
-            f"kinema flow {index} -o {store} --algorithm {flow.algorithm} "
-            f"--bound {flow.bound:g} --size {flow.size}"
+            [
+                "flow",
+                index,
+                "-o",
+                store,
+                "--algorithm",
+                flow.algorithm,
+                "--bound",
+                f"{flow.bound:g}",
+                "--size",
+                flow.size,
+            ]
         )
-    files = []
     for stream in options.streams:
-        folder = out / stream
-        flow_option = f" --flow {store}" if stream == "flow" else ""
+        overrides = [own_override(text, stream) for text in options.overrides]
         lines.append(
-            f"kinema train {index} --recipe {options.recipe} --modality {stream} "
-            f"-o {q(str(folder))}{flow_option}"
+            ["train", index, "-o", out / stream, "--recipe", options.recipe]
+            + ["--modality", stream, *(["--flow", store] if stream == "flow" else [])]
+            + [text for text in overrides if text]
         )
-        files.append(q(str(folder / "scores" / "test.npz")))
-        lines.append(f"kinema test {q(str(folder / 'best.safetensors'))} -o {files[-1]}")
-    if len(files) > 1:
-        given = ",".join(f"{weights[s]:g}" for s in options.streams)
-        lines.append(f"kinema fuse {' '.join(files)} --rule {_RULE} --weights {given}")
-    return lines
+        lines.append(
+            [
+                "test",
+                out / stream / "best.safetensors",
+                "--protocol",
+                options.protocol,
+                "-o",
+                out / stream / "scores" / "test.npz",
+            ]
+        )
+    if fusion:
+        files = [out / stream / "scores" / "test.npz" for stream in options.streams]
+        weights = ",".join(f"{weight:g}" for weight in fusion["weights"].values())
+        lines.append(["fuse", *files, "--rule", fusion["rule"], "--weights", weights])
+    return ["kinema " + shlex.join(_without_empty_options(line)) for line in lines]
+
+
+def _without_empty_options(words: Sequence[object]) -> list[str]:
+    """Leave out options whose value is empty, with their names."""
+    kept: list[str] = []
+    for word in map(str, words):
+        if word:
+            kept.append(word)
+        else:
+            kept.pop()
+    return kept
 
 
 def _peak_memory_bytes() -> int:

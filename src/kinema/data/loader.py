@@ -6,6 +6,7 @@ so they live for one epoch. Elsewhere they are started anew and kept. They compu
 and touch no accelerator.
 """
 
+import signal
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -238,4 +239,7 @@ def _process_options(workers: int) -> dict[str, Any]:
 
 
 def _start_process(_number: int) -> None:
+    # Signals that ask the training to stop are its own business: it still wants the next batch.
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     cv2.setNumThreads(0)

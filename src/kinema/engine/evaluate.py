@@ -183,4 +183,5 @@ def clip_probabilities(
     total_NK = np.zeros((settings.protocol.num_clips, len(settings.classes)), np.float32)
     for _, clip, logits in _view_logits(network, [item], settings, runtime):
         total_NK[clip] += logits.softmax(0).numpy()
-    return total_NK / np.float32(settings.protocol.num_views // settings.protocol.num_clips)
+    total_NK /= settings.protocol.num_views // settings.protocol.num_clips
+    return total_NK

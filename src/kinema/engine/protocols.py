@@ -7,9 +7,20 @@ from typing import Any, Literal
 import torch
 
 from kinema.config import from_dict
+from kinema.data.sampling import TestRule
+from kinema.data.transforms import Crops, crop_boxes
 from kinema.errors import UsageError, did_you_mean
 from kinema.files import read_json
 
+CropSet = Literal["centre", "three", "five", "ten", "zhu-ten"]
+_NUM_CROPS: dict[CropSet, int] = {"centre": 1, "three": 3, "five": 5, "ten": 10, "zhu-ten": 10}
+_BOXES: dict[CropSet, Crops] = {
+    "centre": "centre",
+    "three": "three",
+    "five": "five",
+    "ten": "five",
+    "zhu-ten": "zhu-five",
+}
 _REFERENCE_CROP = 224  # the published sizes belong to this crop and are scaled to the network's
 
 
@@ -22,26 +33,31 @@ class Protocol:
     """
 
     name: str = "custom"
-    rule: Literal[
-        "tsn-25", "tsn-val", "zhu", "huang-19", "elkomy-19", "slim-5", "centre", "uniform"
-    ] = "uniform"
+    rule: TestRule = "uniform"
     num_clips: int = 25
     resize: str = "340x256"
-    crops: Literal["centre", "three", "five", "ten"] = "centre"
+    crops: CropSet = "centre"
     average: Literal["logits", "probabilities"] = "logits"
     aggregate: Literal["mean", "sum"] = "mean"
+
+    def __post_init__(self) -> None:
+        if self.average == "probabilities" and self.aggregate == "sum":
+            raise UsageError(
+                f"The protocol '{self.name}' sums probabilities: use aggregate=mean, or "
+                "average=logits for a sum."
+            )
 
     @property
     def num_views(self) -> int:
         """Forward passes per video."""
-        return self.num_clips * {"centre": 1, "three": 3, "five": 5, "ten": 10}[self.crops]
+        return self.num_clips * _NUM_CROPS[self.crops]
 
 
 PROTOCOLS = {
     # temporal-segment-networks (Caffe) and tsn-pytorch: scores before the softmax.
     "tsn-25x10": Protocol(name="tsn-25x10", rule="tsn-25", num_clips=25, crops="ten"),
     # two-stream-pytorch (Zhu): its own index rule for each modality, mean of logits.
-    "zhu-25x10": Protocol(name="zhu-25x10", rule="zhu", num_clips=25, crops="ten"),
+    "zhu-25x10": Protocol(name="zhu-25x10", rule="zhu", num_clips=25, crops="zhu-ten"),
     # two-stream-action-recognition (Huang): squashed images, sum of logits.
     "uniform-19": Protocol(
         name="uniform-19", rule="huang-19", num_clips=19, resize="squash", aggregate="sum"
@@ -96,39 +112,25 @@ def image_size(protocol: Protocol, *, train_resize: str, crop: int) -> str:
 
 
 def cut_crops(
-    x_NTCHW: torch.Tensor,
-    *,
-    crops: Literal["centre", "three", "five", "ten"],
-    crop: int,
-    negated_channels: tuple[int, ...],
+    x_NTCHW: torch.Tensor, *, crops: CropSet, crop: int, negated_channels: tuple[int, ...]
 ) -> torch.Tensor:
     """Cut the protocol's crops from whole images.
 
     Args:
         x_NTCHW: uint8 images at least `crop` high and wide.
-        crops: ``centre``; ``three`` along the longer side; ``five``: corners and centre;
-            ``ten``: those and their mirrors, x-flow negated.
+        crops: ``centre``, ``three`` along the longer side, ``five`` corners and centre, ``ten``:
+            those and their mirrors, x-flow negated (``zhu-ten``: with that system's centre).
         crop: side of the square, pixels.
         negated_channels: channels that change sign in the mirror.
 
     Returns:
-        (V, N, T, C, crop, crop), V crops in the order top left, top right, bottom left, bottom
-        right, centre, then the mirrors in the same order.
+        (V, N, T, C, crop, crop), the V crops in the order of `kinema.data.transforms.crop_boxes`,
+        mirrors last.
     """
     height, width = x_NTCHW.shape[-2:]
-    down, right = height - crop, width - crop
-    if crops == "centre":
-        corners = [(down // 2, right // 2)]
-    elif crops == "three":
-        corners = [(down * i // 2, right * i // 2) for i in range(3)]
-        corners = [
-            (d if down > right else down // 2, r if right >= down else right // 2)
-            for d, r in corners
-        ]
-    else:
-        corners = [(0, 0), (0, right), (down, 0), (down, right), (down // 2, right // 2)]
-    views = torch.stack([x_NTCHW[..., d : d + crop, r : r + crop] for d, r in corners])
-    if crops != "ten":
+    boxes = crop_boxes(_BOXES[crops], height=height, width=width, crop=crop)
+    views = torch.stack([x_NTCHW[..., b.top : b.top + crop, b.left : b.left + crop] for b in boxes])
+    if crops not in ("ten", "zhu-ten"):
         return views
     return torch.cat([views, _mirror(views, negated_channels)])
 

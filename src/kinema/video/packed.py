@@ -16,6 +16,7 @@ from bisect import bisect_right
 from collections import deque
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
+from itertools import chain
 from pathlib import Path
 from typing import Any, BinaryIO, cast
 
@@ -33,6 +34,7 @@ _MAGIC = b"KINEMA01"
 _PACKET = np.dtype([("offset", "<u8"), ("size", "<u4"), ("is_keyframe", "u1")])
 # Decoders to be used again: a new one costs as much as to decode two small frames.
 _IDLE_DECODERS: deque[tuple[str, bytes, VideoCodecContext]] = deque(maxlen=4)
+_VERIFIED_FRAMES = 256  # at once: bounds the memory
 _TAIL_BYTES = 16384  # holds the index of a thousand frames: one read for most files
 
 
@@ -40,8 +42,9 @@ def append_index(path: Path, *, metadata: dict[str, Any]) -> None:
     """Make the finished mp4 at `path` a packed video that carries `metadata` (JSON values)."""
     with av.open(str(path)) as container:
         stream = container.streams.video[0]
-        packets = [item for item in container.demux(stream) if item.size]
-        table = np.array([(item.pos, item.size, item.is_keyframe) for item in packets], _PACKET)
+        packets = (item for item in container.demux(stream) if item.size)
+        rows = [(item.pos, item.size, item.is_keyframe) for item in packets]
+        table = np.array(rows, _PACKET)
         extradata = stream.codec_context.extradata or b""
         codec = stream.codec_context.codec.canonical_name
     with path.open("r+b") as handle:
@@ -131,7 +134,7 @@ class PackedVideo:
         left = set(wanted)
         decoder = _take_decoder(self._codec, self._extradata)
         try:
-            for packet in [*self._packets(wanted), None]:
+            for packet in chain(self._packets(wanted), (None,)):
                 for frame in decoder.decode(packet):
                     index = -1 if frame.pts is None else frame.pts
                     if index in left:
@@ -178,8 +181,9 @@ class PackedVideo:
         with self.path.open("rb") as handle:
             if _checksum(handle, media_bytes)[0] != checksum:
                 raise self._damaged("the checksum of its frames is wrong")
-        for _ in self.frames(range(self.num_frames)):
-            pass
+        for first in range(0, self.num_frames, _VERIFIED_FRAMES):
+            for _ in self.frames(range(first, min(first + _VERIFIED_FRAMES, self.num_frames))):
+                pass
 
 
 def _take_decoder(codec: str, extradata: bytes) -> VideoCodecContext:
