@@ -5,7 +5,7 @@ import platform
 import shlex
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -268,73 +268,38 @@ def _fusion(
 def _commands(data: Path, out: Path, options: RunOptions, fusion: dict[str, Any]) -> list[str]:
     """The same work as single commands."""
     index, store = out / "index", out / "flow-store"
-    rule, flow = options.rule, options.flow
-    lines = [
-        [
-            "index",
-            data,
-            "-o",
-            index,
-            "--group",
-            rule.group,
-            "--test-fraction",
-            rule.test_fraction,
-            "--val-fraction",
-            rule.val_fraction,
-            "--test-groups",
-            ",".join(rule.test_groups),
-            "--seed",
-            rule.seed,
-        ]
-    ]
+    lines = [_line("index", data, "-o", index, **_index_options(options.rule))]
     if "flow" in options.streams:
-        lines.append(
-            [
-                "flow",
-                index,
-                "-o",
-                store,
-                "--algorithm",
-                flow.algorithm,
-                "--bound",
-                f"{flow.bound:g}",
-                "--size",
-                flow.size,
-            ]
-        )
+        flow = options.flow
+        settings = {"algorithm": flow.algorithm, "bound": f"{flow.bound:g}", "size": flow.size}
+        lines.append(_line("flow", index, "-o", store, **settings))
     for stream in options.streams:
+        folder = out / stream
+        own = {"recipe": options.recipe, "modality": stream}
+        own |= {"flow": store} if stream == "flow" else {}
         overrides = [own_override(text, stream) for text in options.overrides]
-        lines.append(
-            ["train", index, "-o", out / stream, "--recipe", options.recipe]
-            + ["--modality", stream, *(["--flow", store] if stream == "flow" else [])]
-            + [text for text in overrides if text]
-        )
-        lines.append(
-            [
-                "test",
-                out / stream / "best.safetensors",
-                "--protocol",
-                options.protocol,
-                "-o",
-                out / stream / "scores" / "test.npz",
-            ]
-        )
+        lines.append(_line("train", index, "-o", folder, *filter(None, overrides), **own))
+        scores = folder / "scores" / "test.npz"
+        checkpoint = folder / "best.safetensors"
+        lines.append(_line("test", checkpoint, "-o", scores, protocol=options.protocol))
     if fusion:
         files = [out / stream / "scores" / "test.npz" for stream in options.streams]
         weights = ",".join(f"{weight:g}" for weight in fusion["weights"].values())
-        lines.append(["fuse", *files, "--rule", fusion["rule"], "--weights", weights])
-    return ["kinema " + shlex.join(_without_empty_options(line)) for line in lines]
+        lines.append(_line("fuse", *files, rule=fusion["rule"], weights=weights))
+    return lines
 
 
-def _without_empty_options(words: Sequence[object]) -> list[str]:
-    """Leave out options whose value is empty, with their names."""
-    kept: list[str] = []
-    for word in map(str, words):
-        if word:
-            kept.append(word)
-        else:
-            kept.pop()
-    return kept
+def _index_options(rule: SplitRule) -> dict[str, object]:
+    given = dataclasses.asdict(rule)
+    return given | {"test_groups": ",".join(rule.test_groups)}
+
+
+def _line(verb: str, *words: object, **options: object) -> str:
+    """Write a command; options without a value are left out."""
+    for name, value in options.items():
+        if value != "":
+            words += (f"--{name.replace('_', '-')}", value)
+    return shlex.join(["kinema", verb, *map(str, words)])
 
 
 def _peak_memory_bytes() -> int:
