@@ -9,13 +9,13 @@ take turns on one core; times are CPU seconds of this process, medians over the 
 """
 
 import argparse
+import importlib.util
 import os
 import tempfile
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from types import ModuleType
 
 import av
 import cv2
@@ -67,8 +67,12 @@ def stream_ours(work: Work) -> int:
 
 def read_jpegs(work: Work) -> NDArray[np.uint8]:
     """Read frames from a folder as the older systems do: the name is known, OpenCV reads it."""
-    images = [cv2.imread(str(work.jpegs / f"img_{i + 1:05d}.jpg")) for i in work.indices]
-    return np.stack([cv2.cvtColor(image, cv2.COLOR_BGR2RGB) for image in images])
+    frames_THWC = []
+    for i in work.indices:
+        image = cv2.imread(str(work.jpegs / f"img_{i + 1:05d}.jpg"))
+        assert image is not None
+        frames_THWC.append(cv2.cvtColor(image, cv2.COLOR_BGR2RGB))
+    return np.asarray(frames_THWC, dtype=np.uint8)
 
 
 def read_folder(work: Work) -> NDArray[np.uint8]:
@@ -96,14 +100,12 @@ def loop_over_wanted(work: Work) -> list[NDArray[np.uint8]]:
 
 def decord_reader() -> Read | None:
     """Return decord's way of reading frames, or None where it is not installed."""
-    try:
-        import decord
-    except ImportError:
+    if importlib.util.find_spec("decord") is None:
         return None
-    module: ModuleType = decord
+    decord = importlib.import_module("decord")
 
     def read(work: Work) -> object:
-        return module.VideoReader(str(work.path), num_threads=1).get_batch(work.indices).asnumpy()
+        return decord.VideoReader(str(work.path), num_threads=1).get_batch(work.indices).asnumpy()
 
     return read
 

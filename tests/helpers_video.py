@@ -1,5 +1,6 @@
 """Small test videos of every awkward kind, made with PyAV, and the plain sequential decoder."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
@@ -161,25 +162,43 @@ def make_avi_with_empty_vops(path: Path) -> Path:
 
 def make_video_without_times(path: Path) -> Path:
     """An MP4 whose packets all carry the same time."""
-    source = make_video(path.with_name("source.mp4"), SPECS["h264-no-b"])
+    return _with_times(path, SPECS["h264-no-b"], lambda number: 0)
+
+
+def make_video_with_false_times(path: Path) -> Path:
+    """An MP4 with B-frames whose packets are dated in decoding order."""
+    return _with_times(path, SPECS["h264"], lambda number: number * 512)
+
+
+def _with_times(path: Path, spec: Spec, time_of: Callable[[int], int]) -> Path:
+    source = make_video(path.with_name("source.mp4"), spec)
     with av.open(str(source)) as old, av.open(str(path), "w") as new:
         stream = new.add_stream_from_template(old.streams.video[0])
-        for packet in old.demux(video=0):
+        for number, packet in enumerate(old.demux(video=0)):
             if packet.size:
-                packet.pts = packet.dts = packet.duration = 0
+                packet.pts = packet.dts = time_of(number)
+                packet.duration = 0
                 packet.stream = stream
                 new.mux(packet)
     return path
 
 
-def make_sound(path: Path) -> Path:
+def make_sound(path: Path, *, cover: bool = False) -> Path:
+    """A file with sound alone, or with a cover picture as well."""
     with av.open(str(path), "w") as container:
         stream = container.add_stream("aac", rate=16000, layout="mono")
+        if cover:
+            image = container.add_stream("mjpeg", rate=1)
+            image.width, image.height, image.pix_fmt = 64, 48, "yuvj420p"
+            image.disposition = av.stream.Disposition.attached_pic
+            frame = VideoFrame.from_ndarray(picture(0, width=64, height=48), format="rgb24")
+            container.mux(image.encode(frame.reformat(format="yuvj420p")))
+            container.mux(image.encode(None))
         for number in range(8):
             samples = np.zeros((1, 1024), np.float32)
-            frame = av.AudioFrame.from_ndarray(samples, format="fltp", layout="mono")
-            frame.sample_rate, frame.pts = 16000, number * 1024
-            container.mux(stream.encode(frame))
+            sound = av.AudioFrame.from_ndarray(samples, format="fltp", layout="mono")
+            sound.sample_rate, sound.pts = 16000, number * 1024
+            container.mux(stream.encode(sound))
         container.mux(stream.encode(None))
     return path
 

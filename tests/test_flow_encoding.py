@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from kinema.flow.encoding import decode, encode, resize_flow
+from kinema.flow.encoding import decode, encode
 
 
 def field(*values):
@@ -35,12 +35,3 @@ def test_formula_and_error_of_half_a_level(bound):
 def test_opposite_motion_is_256_minus_q():
     flow = np.random.default_rng(1).uniform(-25, 25, (1, 2, 9, 9)).astype(np.float32)
     assert np.array_equal(encode(-flow), 256 - encode(flow).astype(int))
-
-
-def test_resizing_scales_the_vectors():
-    flow = np.empty((2, 2, 30, 40), np.float32)
-    flow[:, 0], flow[:, 1] = 6.0, -3.0
-    smaller = resize_flow(flow, height=20, width=20)
-    assert smaller.shape == (2, 2, 20, 20)
-    assert smaller[:, 0] == pytest.approx(3.0)
-    assert smaller[:, 1] == pytest.approx(-2.0)

@@ -83,6 +83,8 @@ def test_an_image_is_no_video(tmp_path):
 def test_sound_alone_is_no_video(tmp_path):
     with pytest.raises(KinemaError, match="has sound but no video"):
         probe(hv.make_sound(tmp_path / "sound.m4a"))
+    with pytest.raises(KinemaError, match="has sound but no video"):
+        probe(hv.make_sound(tmp_path / "cover.mp4", cover=True))
 
 
 @pytest.mark.parametrize("share", [0.2, 0.6, 0.95])

@@ -3,7 +3,7 @@
 from functools import cache
 from itertools import pairwise
 from pathlib import Path
-from tempfile import mkdtemp
+from tempfile import TemporaryDirectory
 
 import cv2
 import numpy as np
@@ -18,14 +18,26 @@ BY_HAND = {
     "packed-avi": lambda folder: hv.make_packed_avi(folder / "packed.avi"),
     "empty-vops-avi": lambda folder: hv.make_avi_with_empty_vops(folder / "empty.avi"),
     "no-times-mp4": lambda folder: hv.make_video_without_times(folder / "times.mp4"),
+    "false-times-mp4": lambda folder: hv.make_video_with_false_times(folder / "times.mp4"),
 }
-COUNTED = {"h264-raw", "h264-avi", "vp8-hidden-frames", "mpeg2", "flv", "gif", "empty-vops-avi"}
+COUNTED = {
+    "h264-raw",
+    "h264-avi",
+    "vp8-hidden-frames",
+    "mpeg2",
+    "flv",
+    "gif",
+    "empty-vops-avi",
+    "false-times-mp4",
+}
 NAMES = [*hv.SPECS, *BY_HAND]
+FOLDER = TemporaryDirectory(prefix="kinema-videos-")  # each video is made once, for all tests
 
 
 @cache
 def video(name: str) -> tuple[Path, list[np.ndarray]]:
-    folder = Path(mkdtemp(prefix="kinema-videos-"))
+    folder = Path(FOLDER.name) / name
+    folder.mkdir()
     spec = hv.SPECS.get(name)
     path = hv.make_video(folder / f"v{spec.suffix}", spec) if spec else BY_HAND[name](folder)
     return path, hv.sequential(path)

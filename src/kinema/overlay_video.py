@@ -70,7 +70,7 @@ def _history(
     protocol = Protocol(name="over-time", rule="uniform", num_clips=moments, resize="train")
     item = ClipItem(id=str(source), path=source, label=-1, num_frames=num_frames)
     total_SK = np.zeros((moments, 0), np.float32)
-    for (name, checkpoint), weight in zip(streams.items(), weights, strict=True):
+    for checkpoint, weight in zip(streams.values(), weights, strict=True):
         config = replace(
             checkpoint.config, data=replace(checkpoint.config.data, workers=0, flow_store="")
         )

@@ -275,7 +275,7 @@ def _commands(data: Path, out: Path, options: RunOptions, fusion: dict[str, Any]
         lines.append(_line("flow", index, "-o", store, **settings))
     for stream in options.streams:
         folder = out / stream
-        own = {"recipe": options.recipe, "modality": stream}
+        own: dict[str, object] = {"recipe": options.recipe, "modality": stream}
         own |= {"flow": store} if stream == "flow" else {}
         overrides = [own_override(text, stream) for text in options.overrides]
         lines.append(_line("train", index, "-o", folder, *filter(None, overrides), **own))

@@ -2,13 +2,14 @@
 
 import hashlib
 import json
+import pickle
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import nn
 
 from kinema.config import Config, from_dict, to_dict
@@ -61,8 +62,9 @@ def _write(path: Path, weights: dict[str, torch.Tensor], info: CheckpointInfo) -
         "classes": list(info.classes),
         "provenance": info.provenance,
     }
+    content = save(weights, metadata={_ENTRY: json.dumps(entry)})
     with replacing(path) as temporary:
-        save_file(weights, temporary, metadata={_ENTRY: json.dumps(entry)})
+        temporary.write_bytes(content)  # safetensors' own writer hides why it failed
 
 
 def read_info(path: Path) -> CheckpointInfo:
@@ -135,11 +137,26 @@ def weights_hash(path: Path) -> str:
 
 def save_state(path: Path, state: dict[str, Any]) -> None:
     """Write what a resume needs, whole or not at all."""
-    with replacing(path) as temporary:
-        torch.save(state, temporary)
+    with replacing(path) as temporary, temporary.open("wb") as handle:
+        try:
+            torch.save(state, handle)
+        except RuntimeError as error:  # a failed write makes torch stumble a second time
+            if isinstance(error.__context__, OSError):
+                raise error.__context__ from error
+            raise
 
 
 def load_state(path: Path) -> dict[str, Any]:
-    """Read what `save_state` wrote (tensors and plain values only, no code)."""
-    state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+    """Read what `save_state` wrote (tensors and plain values only, no code).
+
+    Raises:
+        KinemaError: the file is damaged or of another kind.
+    """
+    try:
+        state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+    except (RuntimeError, EOFError, pickle.UnpicklingError) as error:
+        raise KinemaError(
+            f"{path} is not the whole state of a training: remove it to start the training anew, "
+            "or choose another output folder."
+        ) from error
     return state

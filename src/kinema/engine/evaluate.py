@@ -13,9 +13,10 @@ from kinema.data.clips import ClipItem, ClipSpec, TestClips
 from kinema.data.loader import test_loader
 from kinema.engine.protocols import Protocol, cut_crops, image_size
 from kinema.engine.runtime import Runtime
+from kinema.errors import KinemaError, UsageError
 from kinema.models.modality import MODALITIES
 from kinema.models.network import SnippetNetwork
-from kinema.scores import Scores
+from kinema.scores import Scores, listed
 
 _CLIPS_PER_ITEM = 5  # clips that a loading process holds at a time
 
@@ -30,6 +31,12 @@ class TestSettings:
     checkpoint_hash: str = ""
     views_per_pass: int = 32
     show_progress: bool = True
+
+    def __post_init__(self) -> None:
+        if self.views_per_pass < 1:
+            raise UsageError(
+                f"views_per_pass={self.views_per_pass} is not possible: a pass has at least 1 view."
+            )
 
 
 def clip_spec(data: DataConfig) -> ClipSpec:
@@ -72,6 +79,13 @@ def evaluate(
         for position, (row, right, count) in zip(*part, strict=True):
             values[position] = row
             clips_right, clips = clips_right + right, clips + count
+    rows = zip(items, values, strict=True)
+    broken = [item.id for item, row in rows if not np.isfinite(row).all()]
+    if broken:
+        raise KinemaError(
+            f"The network's scores are not finite numbers for {listed(broken)}: its training went "
+            "wrong (lower optim.lr or set optim.clip_norm), or fp32 precision is needed."
+        )
     protocol = settings.protocol
     return Scores(
         ids=tuple(item.id for item in items),

@@ -4,28 +4,42 @@ import json
 from pathlib import Path
 from typing import Any
 
+from kinema.errors import KinemaError
 from kinema.files import write_text
 
 
 class RunLog:
-    """Appends one line per epoch; after a resume, lines of later epochs are dropped."""
+    """One line per epoch; after a resume, lines of later epochs are dropped."""
 
     def __init__(self, folder: Path, *, first_epoch: int) -> None:
         from torch.utils.tensorboard import SummaryWriter
 
         self._path = folder / "metrics.jsonl"
-        kept = [line for line in read_metrics(self._path) if line["epoch"] < first_epoch]
-        write_text(self._path, "".join(json.dumps(line) + "\n" for line in kept))
+        self._lines = [line for line in read_metrics(self._path) if line["epoch"] < first_epoch]
+        self._write_lines()
         self._board = SummaryWriter(str(folder), purge_step=first_epoch)
 
     def write(self, line: dict[str, Any]) -> None:
-        """Append the figures of an epoch."""
-        with self._path.open("a", encoding="utf-8") as handle:
-            handle.write(json.dumps(line) + "\n")
-        for name, value in line.items():
-            if isinstance(value, float) and name != "epoch":
-                self._board.add_scalar(name, value, line["epoch"])
-        self._board.flush()
+        """Add the figures of an epoch.
+
+        Raises:
+            KinemaError: they cannot be written.
+        """
+        self._lines.append(line)
+        self._write_lines()
+        try:
+            for name, value in line.items():
+                if isinstance(value, float):
+                    self._board.add_scalar(name, value, line["epoch"])
+            self._board.flush()
+        except OSError as error:
+            raise KinemaError(
+                f"Cannot write TensorBoard's events in {self._path.parent}: {error}. "
+                "Make room and run the same command again."
+            ) from error
+
+    def _write_lines(self) -> None:
+        write_text(self._path, "".join(json.dumps(line) + "\n" for line in self._lines))
 
     def close(self) -> None:
         """End the events file."""

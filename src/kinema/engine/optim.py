@@ -133,6 +133,12 @@ def set_rate(optimizer: torch.optim.Optimizer, lr: float) -> None:
         group["lr"] = lr * group["scale"]
 
 
+def current_rate(optimizer: torch.optim.Optimizer) -> float:
+    """Return the learning rate that was set last, without the scale of any group."""
+    group = optimizer.param_groups[0]
+    return float(group["lr"] / group["scale"])
+
+
 class Average:
     """Exponential moving average of all floating parameters and buffers (EMA)."""
 

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal, get_args
 
 import torch
 
@@ -11,7 +11,10 @@ from kinema.data.sampling import TestRule
 from kinema.data.transforms import Crops, crop_boxes
 from kinema.errors import UsageError, did_you_mean
 from kinema.files import read_json
+from kinema.video.sizes import parse_size
 
+Average = Literal["logits", "probabilities"]
+Aggregate = Literal["mean", "sum"]
 CropSet = Literal["centre", "three", "five", "ten", "zhu-ten"]
 _NUM_CROPS: dict[CropSet, int] = {"centre": 1, "three": 3, "five": 5, "ten": 10, "zhu-ten": 10}
 _BOXES: dict[CropSet, Crops] = {
@@ -20,6 +23,12 @@ _BOXES: dict[CropSet, Crops] = {
     "five": "five",
     "ten": "five",
     "zhu-ten": "zhu-five",
+}
+_CHOICES: dict[str, tuple[str, ...]] = {
+    "rule": get_args(TestRule),
+    "crops": get_args(CropSet),
+    "average": get_args(Average),
+    "aggregate": get_args(Aggregate),
 }
 _REFERENCE_CROP = 224  # the published sizes belong to this crop and are scaled to the network's
 
@@ -37,10 +46,24 @@ class Protocol:
     num_clips: int = 25
     resize: str = "340x256"
     crops: CropSet = "centre"
-    average: Literal["logits", "probabilities"] = "logits"
-    aggregate: Literal["mean", "sum"] = "mean"
+    average: Average = "logits"
+    aggregate: Aggregate = "mean"
 
     def __post_init__(self) -> None:
+        for name, allowed in _CHOICES.items():
+            value = getattr(self, name)
+            if value not in allowed:
+                raise UsageError(
+                    f"The protocol '{self.name}' has {name}={value}: "
+                    f"choose one of {', '.join(allowed)}."
+                )
+        if not isinstance(self.num_clips, int) or self.num_clips < 1:
+            raise UsageError(
+                f"The protocol '{self.name}' has num_clips={self.num_clips}: "
+                "a whole number of at least 1 is needed."
+            )
+        if self.resize not in ("squash", "train"):
+            parse_size(str(self.resize))
         if self.average == "probabilities" and self.aggregate == "sum":
             raise UsageError(
                 f"The protocol '{self.name}' sums probabilities: use aggregate=mean, or "
@@ -83,14 +106,16 @@ def find_protocol(name: str) -> Protocol:
     """Return the protocol of this name, or the one in a JSON file of this path.
 
     Raises:
-        UsageError: neither a known name nor a file.
+        UsageError: neither a known name nor a file, or a file with an unknown field or value.
     """
     if name in PROTOCOLS:
         return PROTOCOLS[name]
     path = Path(name)
     if path.suffix == ".json" and path.is_file():
-        values: dict[str, Any] = {"name": path.stem, **read_json(path)}
-        return from_dict(Protocol, values)
+        values = read_json(path)
+        if not isinstance(values, dict):
+            raise UsageError(f"{path} is not a protocol: write a JSON object with its fields.")
+        return from_dict(Protocol, {"name": path.stem, **values})
     raise UsageError(
         f"Unknown protocol '{name}'.{did_you_mean(name, PROTOCOLS)} "
         f"Known: {', '.join(PROTOCOLS)}, or a JSON file with its fields."
@@ -103,11 +128,10 @@ def image_size(protocol: Protocol, *, train_resize: str, crop: int) -> str:
         return train_resize
     if protocol.resize == "squash":
         return f"{crop}x{crop}"
-    if "x" not in protocol.resize:
+    size = parse_size(protocol.resize)
+    if not isinstance(size, tuple):
         return protocol.resize
-    width, height = (
-        round(int(side) * crop / _REFERENCE_CROP) for side in protocol.resize.split("x")
-    )
+    width, height = (round(side * crop / _REFERENCE_CROP) for side in size)
     return f"{width}x{height}"
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 import torch
-from torch import distributed
+from torch import distributed, nn
 
 from kinema.errors import KinemaError
 
@@ -51,6 +51,12 @@ class Runtime:
         gathered: list[Any] = [None] * self.world
         distributed.all_gather_object(gathered, value)
         return gathered
+
+    def share_buffers(self, network: nn.Module) -> None:
+        """Give the network of every process the first one's buffers (statistics of BatchNorm)."""
+        if self.world > 1:
+            for buffer in network.buffers():
+                distributed.broadcast(buffer, 0)
 
     def barrier(self) -> None:
         """Wait for all processes."""

@@ -21,7 +21,12 @@ from kinema.engine.runtime import Runtime
 from kinema.errors import KinemaError
 from kinema.models.network import SnippetNetwork
 
-_FREE_TO_CHANGE = {"data.workers", "train.threads", "train.save_every_seconds"}
+_FREE_TO_CHANGE = {
+    "data.workers",
+    "data.cache_mb",
+    "train.threads",
+    "train.save_every_seconds",
+}
 
 
 @dataclass(kw_only=True)
@@ -39,12 +44,12 @@ class Session:
     step: int = 0  # optimiser steps since the start
     best_top1: float = -1.0
     best_loss: float = math.inf
-    sums: dict[str, float] = field(default_factory=dict)  # of the epoch so far
+    sums: dict[str, float] = field(default_factory=dict)  # of the epoch so far, this process
 
 
 def save_session(path: Path, session: Session, runtime: Runtime, *, index_hash: str) -> None:
     """Write the state of all processes to one file."""
-    random_states = runtime.gather(_random_state(runtime))
+    processes = runtime.gather({"random": _random_state(runtime), "sums": session.sums})
     if not runtime.is_main:
         return
     state = {
@@ -53,14 +58,14 @@ def save_session(path: Path, session: Session, runtime: Runtime, *, index_hash: 
         "scaler": session.scaler.state_dict(),
         "plateau": session.plateau.state_dict(),
         "average": session.average.values if session.average else None,
-        "random": random_states,
+        "processes": processes,
         "index_hash": index_hash,
         "progress": {name: getattr(session, name) for name in _PROGRESS},
     }
     save_state(path, state)
 
 
-_PROGRESS = ("epoch", "batch", "step", "best_top1", "best_loss", "sums")
+_PROGRESS = ("epoch", "batch", "step", "best_top1", "best_loss")
 
 
 def restore_session(path: Path, session: Session, runtime: Runtime, *, index_hash: str) -> bool:
@@ -77,10 +82,10 @@ def restore_session(path: Path, session: Session, runtime: Runtime, *, index_has
             f"{path} belongs to a training on another index: it cannot be resumed on this one. "
             "Choose another output folder, or put the old index back."
         )
-    if len(state["random"]) != runtime.world:
+    if len(state["processes"]) != runtime.world:
         raise KinemaError(
-            f"{path} was written by {len(state['random'])} processes and cannot be resumed with "
-            f"{runtime.world}: start the same number."
+            f"{path} was written by a training with {len(state['processes'])} processes and "
+            f"cannot be resumed with {runtime.world}: start the same number."
         )
     session.network.load_state_dict(state["network"])
     session.optimizer.load_state_dict(state["optimizer"])
@@ -91,10 +96,11 @@ def restore_session(path: Path, session: Session, runtime: Runtime, *, index_has
         session.average.values = {k: v.to(device) for k, v in state["average"].items()}
     for name, value in state["progress"].items():
         setattr(session, name, value)
-    mine = state["random"][runtime.rank]
-    torch.set_rng_state(mine["cpu"])
+    mine = state["processes"][runtime.rank]
+    session.sums = mine["sums"]
+    torch.set_rng_state(mine["random"]["cpu"])
     if runtime.device.type == "cuda":
-        torch.cuda.set_rng_state(mine["cuda"], runtime.device)
+        torch.cuda.set_rng_state(mine["random"]["cuda"], runtime.device)
     return True
 
 

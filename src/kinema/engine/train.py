@@ -21,7 +21,7 @@ from kinema.engine.checkpoint import CheckpointInfo, save_checkpoint
 from kinema.engine.evaluate import TestSettings, evaluate
 from kinema.engine.job import Job, prepare, start_session
 from kinema.engine.log import RunLog
-from kinema.engine.optim import learning_rate, set_rate
+from kinema.engine.optim import current_rate, learning_rate, set_rate
 from kinema.engine.protocols import Protocol
 from kinema.engine.runtime import Runtime, runtime
 from kinema.engine.session import (
@@ -68,7 +68,8 @@ def train(config: Config, out: Path, *, device: str = "auto") -> TrainResult:
         session = start_session(job)
         if restore_session(out / "state.pt", session, place, index_hash=job.index_hash):
             _tell(place, _resume_line(session, settings.epochs))
-        log = RunLog(out, first_epoch=session.epoch) if place.is_main else None
+        is_open = session.epoch < settings.epochs
+        log = RunLog(out, first_epoch=session.epoch) if place.is_main and is_open else None
         loader = _loader(job, session)
         saved = time.monotonic()
         while session.epoch < settings.epochs:
@@ -137,7 +138,7 @@ def _train_epoch(
     seconds = time.monotonic() - started
     loss_sum, hits, clips = place.sum(sums["loss"], sums["right"], sums["clips"])
     figures = {
-        "lr": session.optimizer.param_groups[0]["lr"],
+        "lr": current_rate(session.optimizer),
         "train_loss": loss_sum / clips,
         "train_top1": hits / clips,
         "clips_per_second": (total - first) * config.train.batch_size * place.world / seconds,
@@ -177,7 +178,7 @@ def _train_batch(
             reduction="sum",
         )
         value = float(loss.detach())
-        if not math.isfinite(value):
+        if any(place.sum(not math.isfinite(value))):
             raise _not_finite(job, session, value, rows_B)
         # The mean over the whole group, whatever the size of its batches and of the world.
         share = place.world / (snippets * _group_size(job, session.batch))
@@ -220,18 +221,37 @@ def _step(job: Job, session: Session) -> None:
 
 
 def _not_finite(job: Job, session: Session, loss: float, rows_B: torch.Tensor) -> KinemaError:
-    ids = ", ".join(job.train_items[int(row)].id for row in rows_B)
+    mine = (loss, [job.train_items[int(row)].id for row in rows_B])
+    parts = [part for part in job.runtime.gather(mine) if not math.isfinite(part[0])]
+    ids = ", ".join(name for _, names in parts for name in names)
     return KinemaError(
-        f"The loss became {loss} at epoch {session.epoch + 1}, batch {session.batch + 1} "
-        f"(videos: {ids}). The checkpoints of earlier epochs in {job.out} are untouched. "
-        "Lower optim.lr, set optim.clip_norm, or use train.precision=fp32."
+        f"The loss became {parts[0][0]} at epoch {session.epoch + 1}, batch {session.batch + 1} "
+        f"(videos: {ids}). {_kept(job)}"
+    )
+
+
+def _check_weights(job: Job, session: Session) -> None:
+    """The loss of the next epoch would tell too late: the checkpoint would be overwritten."""
+    if not all(bool(value.isfinite().all()) for value in session.network.parameters()):
+        raise KinemaError(
+            f"The weights are no longer finite after the last step of epoch {session.epoch}. "
+            f"{_kept(job)}"
+        )
+
+
+def _kept(job: Job) -> str:
+    return (
+        f"The checkpoints of earlier epochs in {job.out} are untouched. Lower optim.lr, set "
+        "optim.clip_norm, or use train.precision=fp32, and choose another output folder."
     )
 
 
 def _finish_epoch(job: Job, session: Session, saved: float) -> dict[str, float]:
     """Validate with the averaged weights where there are some; keep the best and the last."""
+    _check_weights(job, session)
     if session.average:
         session.average.swap(session.network)
+    job.runtime.share_buffers(session.network)
     figures: dict[str, float] = {}
     last = session.epoch == job.config.train.epochs
     if job.val_items and (last or session.epoch % job.config.train.validate_every == 0):
@@ -252,9 +272,12 @@ def _finish_epoch(job: Job, session: Session, saved: float) -> dict[str, float]:
 
 
 def _validate(job: Job, session: Session) -> dict[str, float]:
-    data = job.config.data
     protocol = Protocol(
-        name="validation", rule="tsn-val", num_clips=data.num_segments, resize="train"
+        name="validation",
+        rule="tsn-val",
+        num_clips=job.config.data.num_segments,
+        resize="train",
+        aggregate="sum" if job.config.model.consensus == "sum" else "mean",  # as the loss does
     )
     settings = TestSettings(
         config=job.config, protocol=protocol, classes=job.classes, show_progress=False

@@ -4,12 +4,11 @@
 
 One grey level is bound / 127 pixels per frame (0.157 at the default bound of 20). Zero is 128,
 the bounds are 1 and 255, and 256 - q is the opposite motion. Vectors are in pixels of the picture
-that is stored: to resize a flow field is to scale its vectors by the same factors.
+that is stored: frames are resized before their flow is computed.
 
 Shapes: T pairs, H, W, 2 components: x (to the right), then y (down).
 """
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -36,13 +35,3 @@ def decode(pairs_THW2: NDArray[np.uint8], *, bound: float = DEFAULT_BOUND) -> ND
     levels -= ZERO
     levels *= np.float32(bound / _LEVELS)
     return levels
-
-
-def resize_flow(flow_T2HW: NDArray[np.float32], *, height: int, width: int) -> NDArray[np.float32]:
-    """Return flow at another size, bilinear, its vectors in pixels of the new size."""
-    scale_x, scale_y = width / flow_T2HW.shape[3], height / flow_T2HW.shape[2]
-    resized = np.empty((len(flow_T2HW), 2, height, width), np.float32)
-    for flow_2HW, out_2HW in zip(flow_T2HW, resized, strict=True):
-        out_2HW[0] = cv2.resize(flow_2HW[0], (width, height)) * scale_x
-        out_2HW[1] = cv2.resize(flow_2HW[1], (width, height)) * scale_y
-    return resized

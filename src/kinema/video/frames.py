@@ -3,6 +3,7 @@
 Shapes: T frames, H height, W width, C channels.
 """
 
+import os
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -85,19 +86,19 @@ class ImageFolder:
 
         Raises:
             KinemaError: a frame number is out of range, or an image is unreadable or of another
-                size than the first.
+                size than one before it.
         """
-        size = self._first_size()
-        frames_THWC = np.empty((len(indices), *size, 3), dtype=np.uint8)
-        for place, i in enumerate(indices):
-            image = self._image(int(i))
-            if image.shape[:2] != size:
+        images = [self._image(int(i)) for i in indices]
+        if self._size is None and images:
+            self._size = images[0].shape[0], images[0].shape[1]
+        height, width = self._first_size()
+        for i, image in zip(indices, images, strict=True):
+            if image.shape[:2] != (height, width):
                 raise KinemaError(
                     f"{self.path / self._names[i]} is {image.shape[1]}x{image.shape[0]} pixels, "
-                    f"the first image {size[1]}x{size[0]}: all must have one size."
+                    f"another image {width}x{height}: all must have one size."
                 )
-            frames_THWC[place] = image
-        return frames_THWC
+        return np.asarray(images, dtype=np.uint8).reshape(len(images), height, width, 3)
 
     def close(self) -> None:
         """Do nothing: no file stays open."""
@@ -129,17 +130,17 @@ def _numbered_names(folder: Path) -> list[str]:
     if not folder.is_dir():
         raise KinemaError(f"{folder} is not a folder of images.")
     kinds: dict[tuple[str, str], dict[int, str]] = {}
-    for path in sorted(folder.iterdir()):
-        match = _NUMBERED.fullmatch(path.name)
+    for name in sorted(entry.name for entry in os.scandir(folder)):
+        match = _NUMBERED.fullmatch(name)
         if match is not None:
             prefix, number, suffix = match.groups()
             names = kinds.setdefault((prefix, suffix), {})
             if int(number) in names:
                 raise KinemaError(
                     f"{folder} has two images {int(number)}: {names[int(number)]} "
-                    f"and {path.name}. Take one away."
+                    f"and {name}. Take one away."
                 )
-            names[int(number)] = path.name
+            names[int(number)] = name
     images = {kind: names for kind, names in kinds.items() if not kind[0].startswith("flow")}
     if not images:
         raise KinemaError(f"{folder} has no numbered images, such as img_00001.jpg, in it.")
