@@ -19,6 +19,8 @@ if TYPE_CHECKING:
         run,
         test,
         train,
+        verify_flow,
+        write_overlays,
     )
 
 __version__ = "0.1.0"
@@ -35,6 +37,8 @@ __all__ = [
     "run",
     "test",
     "train",
+    "verify_flow",
+    "write_overlays",
 ]
 
 

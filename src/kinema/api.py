@@ -25,8 +25,8 @@ if TYPE_CHECKING:
 
 
 def index(
-    data: Path,
-    out: Path,
+    data: Path | str,
+    out: Path | str,
     *,
     dataset: DatasetName = "auto",
     splits_folder: Path | None = None,
@@ -39,8 +39,8 @@ def index(
     from kinema.datasets.build import build_index
 
     return build_index(
-        data,
-        out,
+        Path(data),
+        Path(out),
         dataset=dataset,
         splits_folder=splits_folder,
         rule=rule,
@@ -51,8 +51,8 @@ def index(
 
 
 def extract_flow(
-    index_folder: Path,
-    out: Path,
+    index_folder: Path | str,
+    out: Path | str,
     *,
     options: FlowOptions | None = None,
     workers: int | None = None,
@@ -63,27 +63,27 @@ def extract_flow(
     from kinema.engine.items import flow_jobs
     from kinema.flow.extract import extract_flow as extract
 
-    videos = read_index(index_folder)
+    videos = read_index(Path(index_folder))
     check_files(videos)
-    return extract(flow_jobs(videos), out, options=options, workers=workers, shard=shard)
+    return extract(flow_jobs(videos), Path(out), options=options, workers=workers, shard=shard)
 
 
-def verify_flow(index_folder: Path, out: Path) -> tuple[tuple[str, str], ...]:
+def verify_flow(index_folder: Path | str, out: Path | str) -> tuple[tuple[str, str], ...]:
     """Check every store of an index; return (id, reason) of those that are not whole."""
     from kinema.datasets.index import read_index
     from kinema.engine.items import flow_jobs
     from kinema.flow.extract import verify_flow as verify
 
-    return verify(flow_jobs(read_index(index_folder)), out)
+    return verify(flow_jobs(read_index(Path(index_folder))), Path(out))
 
 
 def train(
-    index_folder: Path,
-    out: Path,
+    index_folder: Path | str,
+    out: Path | str,
     *,
     recipe: str = "scratch",
     modality: Literal["rgb", "flow", "rgbdiff"] = "rgb",
-    flow_store: Path | None = None,
+    flow_store: Path | str | None = None,
     overrides: Sequence[str] = (),
     device: str = "auto",
 ) -> TrainResult:
@@ -102,20 +102,27 @@ def train(
     from kinema.recipes import recipe as named_recipe
 
     config = named_recipe(recipe, modality)
-    config = with_sources(config, index_folder, flow_store)
-    return train_network(override(config, overrides), out, device=device)
+    config = with_sources(
+        config, Path(index_folder), flow_store=Path(flow_store) if flow_store else None
+    )
+    return train_network(override(config, overrides), Path(out), device=device)
 
 
-def with_sources(config: Config, index_folder: Path, flow_store: Path | None) -> Config:
-    """Return `config` for an index and stored flow, with the settings that the flow was made by."""
-    data = dataclasses.replace(config.data, index=str(index_folder))
+def with_sources(config: Config, index_folder: Path, *, flow_store: Path | None) -> Config:
+    """Return `config` for an index and stored flow, with the settings that the flow was made by.
+
+    Both are kept as absolute paths: a checkpoint is used from any folder.
+    """
+    from kinema.datasets.index import absolute
+
+    data = dataclasses.replace(config.data, index=str(absolute(index_folder)))
     if flow_store and data.modality == "flow":
         from kinema.flow.manifest import stored_options
 
         stored = stored_options(flow_store)
         data = dataclasses.replace(
             data,
-            flow_store=str(flow_store),
+            flow_store=str(absolute(flow_store)),
             flow_algorithm=stored.algorithm,
             flow_bound=stored.bound,
             flow_size=stored.size,
@@ -124,21 +131,25 @@ def with_sources(config: Config, index_folder: Path, flow_store: Path | None) ->
 
 
 def test(
-    checkpoint: Path, out: Path, *, part: Part = "test", options: TestOptions | None = None
+    checkpoint: Path | str,
+    out: Path | str,
+    *,
+    part: Part = "test",
+    options: TestOptions | None = None,
 ) -> Scores:
     """Score a part of an index by a protocol: see `kinema.testing`."""
     from kinema.testing import score_checkpoint
 
-    return score_checkpoint(checkpoint, out, part=part, options=options)
+    return score_checkpoint(Path(checkpoint), Path(out), part=part, options=options)
 
 
 def fuse(
-    paths: Sequence[Path],
+    paths: Sequence[Path | str],
     *,
     rule: Rule = "softmax",
     weights: Sequence[float] | None = None,
-    search_on: Sequence[Path] = (),
-    out: Path | None = None,
+    search_on: Sequence[Path | str] = (),
+    out: Path | str | None = None,
     ids: Path | None = None,
     classes: Path | None = None,
 ) -> tuple[Scores, tuple[float, ...], list[Scores]]:
@@ -161,19 +172,19 @@ def fuse(
     from kinema.score_formats.read import read_any_scores
     from kinema.scores import save_scores
 
-    streams = [read_any_scores(path, ids=ids, classes=classes) for path in paths]
+    streams = [read_any_scores(Path(path), ids=ids, classes=classes) for path in paths]
     chosen = tuple(weights) if weights else (1.0,) * len(streams)
     if search_on:
-        validation = [read_any_scores(path, classes=classes) for path in search_on]
+        validation = [read_any_scores(Path(path), classes=classes) for path in search_on]
         chosen = search_weights(validation, rule=rule, test=streams)
     fused = fuse_scores(streams, rule=rule, weights=chosen)
     if out:
-        save_scores(fused, out)
+        save_scores(fused, Path(out))
     return fused, chosen, streams
 
 
 def compare(
-    a: Path, b: Path, *, ids: Path | None = None, classes: Path | None = None
+    a: Path | str, b: Path | str, *, ids: Path | None = None, classes: Path | None = None
 ) -> Comparison:
     """Compare two score files of the same videos: see `kinema.comparison`.
 
@@ -186,51 +197,67 @@ def compare(
     from kinema.comparison import compare as compare_scores
     from kinema.score_formats.read import read_any_scores
 
-    first, second = (read_any_scores(path, ids=ids, classes=classes) for path in (a, b))
+    first, second = (read_any_scores(Path(path), ids=ids, classes=classes) for path in (a, b))
     return compare_scores(first, second)
 
 
-def report(run_folder: Path, *, out: Path | None = None) -> Path:
+def report(run_folder: Path | str, *, out: Path | str | None = None) -> Path:
     """Write the HTML report of a run: see `kinema.html_report`."""
     from kinema.html_report import write_report
 
-    return write_report(run_folder, out)
+    return write_report(Path(run_folder), Path(out) if out else None)
 
 
 def predict(
-    checkpoints: Sequence[Path], sources: Sequence[str], *, options: PredictOptions | None = None
+    checkpoints: Sequence[Path | str],
+    sources: Sequence[Path | str],
+    *,
+    options: PredictOptions | None = None,
 ) -> Predictions:
-    """Classify videos: see `kinema.prediction`."""
+    """Classify videos: see `kinema.prediction`.
+
+    Args:
+        checkpoints: ``.safetensors`` files, or run folders.
+        sources: video files, folders and patterns.
+        options: protocol, fusion weights, device.
+    """
     from kinema.prediction import predict as predict_videos
 
-    return predict_videos(checkpoints, sources, options=options)
+    return predict_videos(
+        [Path(path) for path in checkpoints], [str(source) for source in sources], options=options
+    )
 
 
-def overlay(
-    checkpoints: Sequence[Path],
-    sources: Sequence[Path],
-    out: Path,
+def write_overlays(
+    checkpoints: Sequence[Path | str],
+    sources: Sequence[Path | str],
+    out: Path | str,
     *,
     options: PredictOptions | None = None,
 ) -> list[Path]:
     """Write a video with frame, flow and scores for each source: see `kinema.overlay_video`."""
-    from kinema.overlay_video import write_overlays
+    from kinema.overlay_video import write_overlays as write
 
-    return write_overlays(checkpoints, sources, out, options=options)
+    return write(
+        [Path(path) for path in checkpoints],
+        [Path(source) for source in sources],
+        Path(out),
+        options=options,
+    )
 
 
-def run(data: Path, out: Path, *, options: RunOptions | None = None) -> dict[str, Any]:
+def run(data: Path | str, out: Path | str, *, options: RunOptions | None = None) -> dict[str, Any]:
     """Do everything from a folder of videos to the report: see `kinema.pipeline`."""
     from kinema.pipeline import run as run_all
 
-    return run_all(data, out, options=options)
+    return run_all(Path(data), Path(out), options=options)
 
 
-def demo(out: Path) -> dict[str, Any]:
+def demo(out: Path | str) -> dict[str, Any]:
     """Make sample videos and run everything on them: see `kinema.pipeline`."""
     from kinema.pipeline import demo as run_demo
 
-    return run_demo(out)
+    return run_demo(Path(out))
 
 
 def checks() -> dict[str, dict[str, str]]:

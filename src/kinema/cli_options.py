@@ -1,12 +1,15 @@
-"""Options that several commands share, and the choices that they offer."""
+"""Options that several commands share, the choices that they offer, and how they are read."""
 
 from enum import Enum
+from pathlib import Path
 from typing import Any, get_args
 
 import typer
 
 from kinema.config import ModalityName
 from kinema.errors import UsageError
+
+_WEIGHTS_SUFFIXES = (".pt", ".pth", ".tar", ".ckpt", ".h5", ".bin")
 
 
 def _choices(name: str, values: tuple[str, ...]) -> Any:  # noqa: ANN401
@@ -24,18 +27,61 @@ Rule = _choices("Rule", ("logits", "softmax", "l1"))
 Quality = _choices("Quality", ("standard", "lossless"))
 Precision = _choices("Precision", ("auto", "fp32", "bf16", "fp16"))
 
-OUT = typer.Option("--out", "-o", help="Folder to write to.")
-OVERRIDES = typer.Argument(metavar="[SECTION.FIELD=VALUE]…", help="Changed settings.")
-GROUP = typer.Option(help="Regular expression for the group in a video's id, or a CSV column.")
-TEST_FRACTION = typer.Option(help="Held out for testing, where no split is given.")
-VAL_FRACTION = typer.Option(help="Of the training videos, for validation.")
-TEST_GROUPS = typer.Option(help="Exactly these groups are tested on, separated by commas.")
-FLOW_SIZE = typer.Option(help="Images are brought to WxH or short:S for the flow; or none.")
-BOUND = typer.Option(help="Largest motion stored, pixels per frame.")
-QUALITY = typer.Option(help="standard or lossless.")
-PROTOCOL = typer.Option(help="A name of `kinema recipes` or a JSON file; none: the checkpoint's.")
-SEED = typer.Option(help="Of splits and training.")
-DEVICE = typer.Option(help="auto, cpu, cuda or cuda:N.")
+# What goes in and comes out.
+DATA = typer.Argument(metavar="DATA", help="Folder of videos (a folder per class), or a CSV file.")
+INDEX = typer.Argument(metavar="INDEX", help="Folder that `kinema index` made.")
+CHECKPOINTS = typer.Argument(metavar="CHECKPOINT", help="Files, or the folder of a run.")
+SCORE_FILES = typer.Argument(metavar="SCORES", help="Score files, one per stream.")
+INPUTS = typer.Argument(
+    metavar="CHECKPOINT SOURCE",
+    help="Run folder or checkpoints, then videos, folders or patterns.",
+)
+OVERRIDES = typer.Argument(metavar="SECTION.FIELD=VALUE", help="Changed settings.")
+OUT = typer.Option("--out", "-o", metavar="FOLDER", help="Folder to write to.")
+SCORE_FILE = typer.Option("--out", "-o", metavar="FILE", help="Score file (.npz) to write.")
+HTML_FILE = typer.Option("--out", "-o", metavar="FILE", help="HTML file to write.")
+OVERLAYS = typer.Option(metavar="FOLDER", help="Write overlay videos: frame, flow, scores.")
+OTHER_INDEX = typer.Option("--index", metavar="FOLDER", help="Another index than the training's.")
+FLOW_STORE = typer.Option("--flow", metavar="FOLDER", help="Of stored flow; none: on the fly.")
+OTHER_FLOW_STORE = typer.Option("--flow", metavar="FOLDER", help="Of stored flow; '': on the fly.")
+SPLITS = typer.Option(metavar="FOLDER", help="Where the official split files are.")
+LIST_OF_IDS = typer.Option(metavar="FILE", help="List of the videos, for files of older systems.")
+LIST_OF_CLASSES = typer.Option(metavar="FILE", help="Class names, for files of older systems.")
+
+# How videos are divided.
+GROUP = typer.Option(
+    metavar="REGEX", help="What finds the group in a video's id; or a column of the CSV."
+)
+TEST_FRACTION = typer.Option(metavar="SHARE", help="Held out for testing, where no split is given.")
+VAL_FRACTION = typer.Option(metavar="SHARE", help="Of the training videos, for validation.")
+TEST_GROUPS = typer.Option(
+    metavar="NAMES", help="Exactly these groups are tested on, separated by commas."
+)
+MIN_FRAMES = typer.Option(min=1, metavar="NUMBER", help="Reject videos with fewer frames.")
+OFFICIAL_SPLIT = typer.Option(min=0, metavar="NUMBER", help="1 to 3; 0: the checkpoint's.")
+SEED = typer.Option(metavar="NUMBER", help="Of splits and training.")
+
+# Flow, networks, tests.
+_ALGORITHMS = ", ".join(algorithm.value for algorithm in Algorithm)
+ALGORITHM = typer.Option(metavar="NAME", help=f"Of the flow: {_ALGORITHMS}.")
+FLOW_SIZE = typer.Option(
+    metavar="SIZE", help="Images are brought to WxH or short:S for the flow; or none."
+)
+BOUND = typer.Option(metavar="PIXELS", help="Largest motion stored, per frame.")
+WORKERS = typer.Option(min=0, metavar="NUMBER", help="Processes; 0: one per core.")
+SHARD = typer.Option(metavar="I/N", help="Part i of n, from 0, for job arrays.")
+RECIPE = typer.Option(metavar="NAME", help="A name of `kinema recipes`.")
+STREAMS = typer.Option(metavar="NAMES", help="rgb, flow, rgbdiff, separated by commas.")
+PROTOCOL = typer.Option(
+    metavar="NAME", help="Of `kinema recipes`, or a JSON file; else the recipe's."
+)
+VIEWS_PER_PASS = typer.Option(min=1, metavar="NUMBER", help="Bounds the memory.")
+WEIGHTS = typer.Option(metavar="NUMBERS", help="Of the streams, as 1,1.5 or 1/3,2/3.")
+SEARCH_ON = typer.Option(
+    metavar="FILES", help="Validation score files, by commas: find the weights there."
+)
+TOP = typer.Option(min=1, metavar="NUMBER", help="Classes shown per video.")
+DEVICE = typer.Option(metavar="NAME", help="auto, cpu, cuda or cuda:N.")
 
 
 def words(text: str) -> tuple[str, ...]:
@@ -69,3 +115,43 @@ def part_of(text: str) -> tuple[int, int]:
     if not (slash and part.isdecimal() and parts.isdecimal()):
         raise UsageError(f"--shard {text} is not possible: write i/n, such as 0/4 to 3/4.")
     return int(part), int(parts)
+
+
+def score_path(path: Path) -> Path:
+    """Return the path of a score file that is to be written.
+
+    Raises:
+        UsageError: it has another suffix than .npz.
+    """
+    if path.suffix != ".npz":
+        raise UsageError(f"--out {path} is not possible: a score file ends in .npz.")
+    return path
+
+
+def checkpoints_and_sources(inputs: list[str]) -> tuple[list[Path], list[str]]:
+    """Divide the arguments of `predict` into checkpoints (or run folders) and videos.
+
+    Raises:
+        UsageError: one of the two is missing, or a file of weights is no checkpoint of Kinema.
+    """
+    checkpoints = [Path(name) for name in inputs if _is_checkpoint(Path(name))]
+    sources = [name for name in inputs if not _is_checkpoint(Path(name))]
+    foreign = [name for name in sources if name.lower().endswith(_WEIGHTS_SUFFIXES)]
+    if foreign:
+        raise UsageError(
+            f"{foreign[0]} is neither a video nor a checkpoint of Kinema: checkpoints end in "
+            ".safetensors, such as RUN/rgb/best.safetensors."
+        )
+    if not checkpoints:
+        raise UsageError(
+            "No checkpoint among the arguments: give a run folder or .safetensors files first, "
+            "such as RUN/rgb/best.safetensors."
+        )
+    if not sources:
+        raise UsageError("No video among the arguments: give a file, a folder or a pattern.")
+    return checkpoints, sources
+
+
+def _is_checkpoint(path: Path) -> bool:
+    marks = ("run.json", "results.json", "best.safetensors")
+    return path.suffix == ".safetensors" or any((path / mark).is_file() for mark in marks)

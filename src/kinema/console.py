@@ -1,5 +1,6 @@
-"""What the package says while it works: lines and progress bars on standard error."""
+"""What the package says: work in progress on standard error, results on standard output."""
 
+import os
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -8,6 +9,9 @@ from typing import TypeVar
 
 T = TypeVar("T")
 _QUIET_INTERVAL_SECONDS = 30.0
+_UNBOUNDED_WIDTH = 100_000
+_SHORTEST_PATH = 24
+_LONGEST_TITLE = 32
 
 
 def say(text: str) -> None:
@@ -17,23 +21,55 @@ def say(text: str) -> None:
 
 
 def show(text: str) -> None:
-    """Write a result to standard output."""
-    sys.stdout.write(text + "\n")
+    """Write a result to standard output, once where `torchrun` started many processes."""
+    if _is_first_process():
+        sys.stdout.write(text + "\n")
 
 
-def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
-    """Write rows as a table to standard output."""
+def table(
+    title: str, columns: Sequence[str], rows: Iterable[Sequence[str]], *, paths: bool = False
+) -> None:
+    """Write rows as a table to standard output.
+
+    A terminal (or COLUMNS) bounds the width; in a pipe every row is one line.
+
+    Args:
+        title: a line above the table; empty for none.
+        columns: their names; all empty for a table without a header.
+        rows: one text per column.
+        paths: the first column holds paths, which are cut in front where the width is too small.
+    """
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
-    has_header = any(columns)
-    grid = Table(title=title or None, title_justify="left", show_header=has_header, box=None)
+    if not _is_first_process():
+        return
+    rows = list(rows)
+    bounded = sys.stdout.isatty() or "COLUMNS" in os.environ
+    console = Console(width=None if bounded else _UNBOUNDED_WIDTH, highlight=False)
+    if paths:
+        rows = _with_short_paths(columns, rows, console.width)
+    grid = Table(show_header=any(columns), box=None, pad_edge=False, padding=(0, 2, 0, 0))
     for name in columns:
-        grid.add_column(name, overflow="fold")
+        grid.add_column(Text(name), overflow="fold")
     for row in rows:
         grid.add_row(*(Text(cell) for cell in row))
-    Console().print(grid)
+    if title:
+        console.print(Text(title, style="bold"), soft_wrap=True)
+    console.print(grid)
+
+
+def _with_short_paths(
+    columns: Sequence[str], rows: Sequence[Sequence[str]], width: int
+) -> list[Sequence[str]]:
+    widest = [max(map(len, cells)) for cells in zip(columns, *rows, strict=True)]
+    room = max(width - sum(widest[1:]) - 2 * len(widest), _SHORTEST_PATH)
+    return [(path if len(path) <= room else f"…{path[1 - room :]}", *rest) for path, *rest in rows]
+
+
+def _is_first_process() -> bool:
+    return os.environ.get("RANK", "0") == "0"
 
 
 @contextmanager
@@ -58,13 +94,14 @@ def _bar(total: int, what: str) -> Iterator[Callable[..., None]]:
     from rich.progress import TimeRemainingColumn as TimeLeft
 
     columns = (
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),
         BarColumn(),
         MofNCompleteColumn(),
         TextColumn("{task.fields[rate]}"),
         TimeLeft(),
-        TextColumn("{task.fields[note]}"),
+        TextColumn("{task.fields[note]}", markup=False),
     )
+    what = what if len(what) <= _LONGEST_TITLE else f"{what[: _LONGEST_TITLE - 1]}…"
     started = time.monotonic()
     with Progress(*columns, console=Console(stderr=True)) as bars:
         task = bars.add_task(what, total=total, rate="", note="")

@@ -31,13 +31,18 @@ def environment() -> dict[str, dict[str, str]]:
         "system": {
             "python": sys.version.split()[0],
             "platform": platform.platform(),
-            "processors": str(os.cpu_count()),
+            "processors": f"{os.cpu_count()}, of which {_usable_processors()} may be used",
         },
         "packages": {name: _version(name) for name in _PACKAGES},
         "optional packages": {name: _version(name) for name in _OPTIONAL},
         "devices": _devices(),
         "codecs": _codecs(),
     }
+
+
+def _usable_processors() -> int:
+    has_affinity = hasattr(os, "sched_getaffinity")
+    return len(os.sched_getaffinity(0)) if has_affinity else os.cpu_count() or 1
 
 
 def _version(name: str) -> str:
@@ -48,7 +53,10 @@ def _version(name: str) -> str:
 
 
 def _devices() -> dict[str, str]:
-    import torch
+    try:
+        import torch
+    except (ImportError, OSError) as error:
+        return {"torch": f"cannot be loaded: {error}"}
 
     from kinema.engine.runtime import has_native_bf16
 
@@ -66,7 +74,10 @@ def _devices() -> dict[str, str]:
 
 
 def _codecs() -> dict[str, str]:
-    import av
+    try:
+        import av
+    except (ImportError, OSError) as error:
+        return {"av": f"cannot be loaded: {error}"}
 
     available = av.codecs_available
     library = ".".join(str(part) for part in av.library_versions["libavcodec"])

@@ -43,6 +43,11 @@ def _explain(path: Path, error: OSError) -> KinemaError | OSError:
         )
     if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
         return KinemaError(f"Cannot write {path}: permission denied. Choose another folder.")
+    if error.errno in (errno.EEXIST, errno.ENOTDIR, errno.EISDIR):
+        return KinemaError(
+            f"Cannot write {path}: there is a folder of this name, or a file where a folder is "
+            "needed. Choose another name."
+        )
     return error
 
 

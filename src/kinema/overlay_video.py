@@ -1,5 +1,7 @@
 """Overlay videos: frame, flow in colour and the probabilities of the top classes over time."""
 
+import os
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -9,14 +11,14 @@ from numpy.typing import NDArray
 
 from kinema.console import track
 from kinema.data.items import ClipItem
-from kinema.engine.checkpoint import Checkpoint
 from kinema.engine.evaluate import TestSettings, clip_probabilities
 from kinema.engine.protocols import Protocol
 from kinema.engine.runtime import Runtime, runtime
+from kinema.errors import KinemaError
 from kinema.flow.encoding import decode
 from kinema.flow.live import LiveFlow
 from kinema.overlay import draw_panel, flow_colour
-from kinema.prediction import PredictOptions, load_streams, stream_weights
+from kinema.prediction import Ensemble, PredictOptions, load_ensemble
 from kinema.video.reader import VideoReader
 from kinema.video.writer import VideoWriter
 
@@ -24,6 +26,7 @@ _FRAMES_PER_MOMENT = 4
 _MOST_MOMENTS = 200
 _SHOWN_BOUND_PIXELS = 8.0  # per frame: full colour; most motion is far below the stored bound
 _FLOW_SIZE = "short:240"
+_USUAL_FPS = 25.0  # where the file does not say
 
 
 def write_overlays(
@@ -33,7 +36,10 @@ def write_overlays(
     *,
     options: PredictOptions | None = None,
 ) -> list[Path]:
-    """Write ``out/<name>.mp4`` for every source and return the paths.
+    """Write a video for every source into `out` and return the paths.
+
+    They are called like the sources. Sources in several folders keep those below the folder that
+    they have in common, so that none is written over another.
 
     Args:
         checkpoints: as for `kinema.prediction.predict`.
@@ -42,42 +48,64 @@ def write_overlays(
         options: fusion weights and device; the protocol is not used, scores are over time.
 
     Raises:
-        KinemaError: a source or a checkpoint cannot be read.
+        KinemaError: a source or a checkpoint cannot be read, or `out` is where the sources are.
     """
     options = options or PredictOptions()
-    written = []
+    paths = overlay_paths(sources, out)
     with runtime(
         device=options.device, precision=options.precision, threads=options.threads
     ) as place:
-        streams = load_streams(checkpoints, device=str(place.device))
-        weights = stream_weights(streams, options.weights)
-        for source in sources:
-            history_SK = _history(streams, weights, source, place)
-            path = out / f"{source.stem}.mp4"
-            classes = next(iter(streams.values())).classes
-            _write(path, source, history_SK, classes, with_flow="flow" in streams)
-            written.append(path)
-    return written
+        ensemble = load_ensemble(checkpoints, device=str(place.device), weights=options.weights)
+        for source, path in zip(sources, paths, strict=True):
+            history_SK = _history(ensemble, source, place)
+            with_flow = "flow" in ensemble.streams
+            _write(path, source, history_SK, ensemble.classes, with_flow=with_flow)
+    return paths
 
 
-def _history(
-    streams: dict[str, Checkpoint], weights: Sequence[float], source: Path, place: Runtime
-) -> NDArray[np.float32]:
+def overlay_paths(sources: Sequence[Path], out: Path) -> list[Path]:
+    """Return the path of each source's overlay, all different.
+
+    Raises:
+        KinemaError: one would be written over a source.
+    """
+    if not sources:
+        return []
+    folders = [source.absolute().parent for source in sources]
+    common = Path(os.path.commonpath(folders))
+    names = [source.absolute().relative_to(common).with_suffix("") for source in sources]
+    count = Counter(names)  # clip.avi and clip.mp4 become clip.avi.mp4 and clip.mp4.mp4
+    paths = [
+        out / name.parent / f"{name.name if count[name] == 1 else source.name}.mp4"
+        for name, source in zip(names, sources, strict=True)
+    ]
+    for source, path in zip(sources, paths, strict=True):
+        if path.exists() and any(path.samefile(other) for other in sources):
+            raise KinemaError(
+                f"The overlay of {source} would be written over a source, {path}: choose another "
+                "folder for the overlays."
+            )
+    return paths
+
+
+def _history(ensemble: Ensemble, source: Path, place: Runtime) -> NDArray[np.float32]:
     """Return the fused probabilities at moments spread over the video, (S, K)."""
     with VideoReader(source) as video:
         num_frames = video.num_frames
     moments = int(np.clip(num_frames // _FRAMES_PER_MOMENT, 1, _MOST_MOMENTS))
     protocol = Protocol(name="over-time", rule="uniform", num_clips=moments, resize="train")
     item = ClipItem(id=str(source), path=source, label=-1, num_frames=num_frames)
-    total_SK = np.zeros((moments, 0), np.float32)
-    for checkpoint, weight in zip(streams.values(), weights, strict=True):
-        config = replace(
-            checkpoint.config, data=replace(checkpoint.config.data, workers=0, flow_store="")
+    total_SK = np.zeros((moments, len(ensemble.classes)), np.float64)
+    for checkpoint, weight in zip(ensemble.streams.values(), ensemble.weights, strict=True):
+        data = replace(checkpoint.config.data, workers=0, flow_store="")
+        settings = TestSettings(
+            config=replace(checkpoint.config, data=data),
+            protocol=protocol,
+            classes=ensemble.classes,
         )
-        settings = TestSettings(config=config, protocol=protocol, classes=checkpoint.classes)
-        found_SK = weight * clip_probabilities(checkpoint.network, item, settings, runtime=place)
-        total_SK = found_SK if total_SK.shape[1] == 0 else total_SK + found_SK
-    return (total_SK / sum(weights)).astype(np.float32)
+        probabilities_SK = clip_probabilities(checkpoint.network, item, settings, runtime=place)
+        total_SK += weight * probabilities_SK
+    return (total_SK / sum(ensemble.weights)).astype(np.float32)
 
 
 def _write(
@@ -94,7 +122,7 @@ def _write(
         panels = _panels(video, flow, history_SK, classes)
         first = next(panels)
         height, width = first.shape[:2]
-        with VideoWriter(path, fps=video.fps, width=width, height=height) as writer:
+        with VideoWriter(path, fps=video.fps or _USUAL_FPS, width=width, height=height) as writer:
             writer.write(first)
             title = f"overlay of {source.name}"
             for panel in track(panels, total=video.num_frames - 1, what=title):

@@ -1,48 +1,73 @@
 """One command from a folder of videos to a report: every step can be stopped and taken up again."""
 
 import dataclasses
+import os
 import platform
-import shlex
-import sys
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, get_args
 
 from kinema.config import Config, ModalityName, override, to_dict
 from kinema.console import say
 from kinema.datasets.build import build_index
-from kinema.datasets.index import Index, read_index
+from kinema.datasets.index import Index, absolute, check_files, read_index
 from kinema.datasets.splits import SplitRule
-from kinema.engine.checkpoint import add_provenance
+from kinema.engine.checkpoint import add_provenance, read_info, weights_hash
 from kinema.engine.items import flow_jobs
-from kinema.engine.protocols import find_protocol
+from kinema.engine.protocols import PROTOCOLS, find_protocol
 from kinema.engine.train import train
-from kinema.errors import KinemaError
-from kinema.files import read_json, write_json
+from kinema.errors import KinemaError, UsageError
+from kinema.files import write_json
 from kinema.flow.extract import extract_flow
 from kinema.flow.job import FlowOptions
 from kinema.fusion import Rule, fuse, gain_per_class, search_weights
 from kinema.html_report import write_report
-from kinema.metrics import describe, summary
+from kinema.metrics import summary
 from kinema.recipes import recipe
+from kinema.run_folder import (
+    Clock,
+    command_line,
+    finished_results,
+    has_settings,
+    keep_settings,
+    own_command,
+    peak_memory_bytes,
+    same_settings,
+)
 from kinema.samples import make_samples
-from kinema.scores import Scores, save_scores
-from kinema.testing import TestOptions, score_checkpoint
+from kinema.scores import Scores, load_scores, save_scores
+from kinema.testing import Part, TestOptions, score_checkpoint
 
-_DEMO_OVERRIDES = ("train.epochs=12",)
+_BY_OPTION = "a run stores its flow by --algorithm and --flow-size"
+_DECIDED_BY_RUN = {
+    "data.index": "a run makes its own index",
+    "data.modality": "choose by --streams",
+    "data.flow_store": _BY_OPTION,
+    "data.flow_algorithm": _BY_OPTION,
+    "data.flow_size": _BY_OPTION,
+    "data.flow_bound": _BY_OPTION,
+    "protocol": "choose by --protocol",
+    "recipe": "choose by --recipe",
+}
+# Small enough for five minutes on two cores.
+_DEMO_OVERRIDES = (
+    "model.backbone=tiny",
+    "model.dropout=",
+    "data.resize=72x72",
+    "data.crop=64",
+    "optim.lr=0.003",
+    "train.epochs=40",
+)
 
 
 @dataclass(frozen=True, kw_only=True)
 class RunOptions:
-    """What a run does; a run that is taken up again must have the same."""
+    """What a run does; once there is an index, a store or a training, it keeps its settings."""
 
     recipe: str = "scratch"
     streams: tuple[str, ...] = ("rgb", "flow")
     rule: SplitRule = field(default_factory=SplitRule)
-    flow: FlowOptions = field(default_factory=lambda: FlowOptions(size="short:128"))
+    flow: FlowOptions = field(default_factory=lambda: FlowOptions(size="short:240"))
     protocol: str = ""  # empty: the recipe's
     overrides: tuple[str, ...] = ()  # "section.field=value", or "flow.section.field=value"
     device: str = "auto"
@@ -51,18 +76,26 @@ class RunOptions:
 def run(data: Path, out: Path, *, options: RunOptions | None = None) -> dict[str, Any]:
     """Index, flow, training of all streams, test, fusion and report.
 
+    What is done already is not done again: a run that was stopped goes on, a finished one stays
+    as it is.
+
     Returns:
         What `out/results.json` holds: every figure of the report.
 
     Raises:
-        KinemaError: bad data, or `out` holds a run with other options.
+        KinemaError: bad data, or what `out` holds already was made with other options.
+        UsageError: options that cannot be, or more than one process.
     """
     options = options or RunOptions()
-    configs = {stream: stream_config(options, stream, out) for stream in options.streams}
-    _settle_options(data, out, options)
-    clock = _Clock(out / "seconds.json")
+    _check_place(data, out)
+    configs = _configs(options, out)
+    settings = _settings(data, options)
+    is_same = same_settings(out, settings, fixed=("data", "rule"))
+    before = finished_results(out) if is_same else {}
+    clock = Clock(out / "seconds.json", stopped=bool(before))
     index = _index(data, out, options, clock)
-    if "flow" in options.streams:
+    keep_settings(out, settings)
+    if "flow" in configs:
         with clock.step("flow"):
             _extract(index, out, options)
     for stream, config in configs.items():
@@ -71,45 +104,78 @@ def run(data: Path, out: Path, *, options: RunOptions | None = None) -> dict[str
             train(config, out / stream, device=options.device)
     with clock.step("test"):
         has_val = bool(index.part("val"))
-        rule = _rule(options, configs)
-        val = {s: _scores(s, "val", out, options) for s in configs} if has_val else {}
-        weights = _fusion_weights(val, configs, out, rule)
-        test = {s: _scores(s, "test", out, options) for s in configs}
-    results = _results(index, configs, test, out)
-    if len(test) > 1:
-        results["fusion"] = _fusion(test, weights, rule, out)
+        rule = _rule(configs)
+        parts: tuple[Part, ...] = ("val", "test") if has_val else ("test",)
+        scores = {part: _scores(part, configs, index, out, options) for part in parts}
+        weights = _fusion_weights(scores.get("val", {}), configs, out, rule)
+    results = _results(index, configs, scores["test"], out)
+    if len(configs) > 1:
+        results["fusion"] = _fusion(scores["test"], weights, rule, out)
     results |= {
-        "command": shlex.join(["kinema", *sys.argv[1:]]) if sys.argv[1:] else "",
+        "command": before.get("command") or own_command(),
         "commands": _commands(data, out, options, results.get("fusion", {})),
         "seconds": clock.seconds,
-        "peak_memory_bytes": _peak_memory_bytes(),
+        "peak_memory_bytes": before.get("peak_memory_bytes") or peak_memory_bytes(),
     }
     write_json(out / "results.json", results)
-    report = write_report(out)
-    _tell(results)
-    say(f"Report: {report}")
+    write_report(out)
     return results
+
+
+def _check_place(data: Path, out: Path) -> None:
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        raise UsageError(
+            "`kinema run` works in one process, not under torchrun: start it plainly, or use "
+            "`kinema index` and `flow`, then `train` and `test` under torchrun."
+        )
+    if out.exists() and not out.is_dir():
+        raise UsageError(f"--out {out} is a file: choose a folder.")
+    if absolute(out).is_relative_to(absolute(data)):
+        raise UsageError(
+            f"--out {out} lies in the folder of the videos, {data}: what is written there would "
+            "be taken for videos later. Choose a folder outside of it."
+        )
+
+
+def _configs(options: RunOptions, out: Path) -> dict[str, Config]:
+    streams = options.streams
+    if not streams or len(set(streams)) < len(streams):
+        raise UsageError(
+            f"The streams '{','.join(streams)}' cannot be trained: give each of them once, such "
+            "as rgb,flow."
+        )
+    for text in options.overrides:
+        stream = text.partition(".")[0]
+        if stream in get_args(ModalityName) and stream not in streams:
+            raise UsageError(f"'{text}' is for a stream that is not trained: see --streams.")
+    return {stream: stream_config(options, stream, out) for stream in streams}
 
 
 def stream_config(options: RunOptions, stream: str, out: Path) -> Config:
     """Return the configuration of one stream's training.
 
     Raises:
-        UsageError: an unknown recipe or override.
+        UsageError: an unknown recipe, protocol or override, or one that a run decides itself.
     """
     config = recipe(options.recipe, stream)
     flow = options.flow
     data = dataclasses.replace(
         config.data,
-        index=str(out / "index"),
-        flow_store=str(out / "flow-store") if stream == "flow" else "",
+        index=str(absolute(out / "index")),
+        flow_store=str(absolute(out / "flow-store")) if stream == "flow" else "",
         flow_algorithm=flow.algorithm,
         flow_bound=flow.bound,
         flow_size=flow.size,
     )
     config = dataclasses.replace(config, data=data, protocol=options.protocol or config.protocol)
     own = [own_override(text, stream) for text in options.overrides]
-    return override(config, [text for text in own if text])
+    for text in own:
+        name = text.partition("=")[0].strip()
+        if name in _DECIDED_BY_RUN:
+            raise UsageError(f"'{name}' is not to be set: {_DECIDED_BY_RUN[name]}.")
+    config = override(config, [text for text in own if text])
+    find_protocol(config.protocol)
+    return config
 
 
 def own_override(assignment: str, stream: str) -> str:
@@ -133,57 +199,24 @@ def demo(out: Path) -> dict[str, Any]:
     return run(out / "videos", out / "run", options=options)
 
 
-class _Clock:
-    """Seconds per step, kept over interruptions."""
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        self.seconds: dict[str, float] = read_json(path) if path.exists() else {}
-
-    @contextmanager
-    def step(self, name: str) -> Iterator[None]:
-        started = time.monotonic()
-        try:
-            yield
-        finally:
-            spent = time.monotonic() - started
-            self.seconds[name] = self.seconds.get(name, 0.0) + spent
-            write_json(self._path, self.seconds)
+def _settings(data: Path, options: RunOptions) -> dict[str, Any]:
+    """Return what a run is asked to do; the device may change."""
+    values = {"data": str(absolute(data)), **to_dict(options)}
+    del values["device"]
+    return values
 
 
-def _settle_options(data: Path, out: Path, options: RunOptions) -> None:
-    path = out / "run.json"
-    wanted = {"data": str(data), **to_dict(options)}
-    wanted.pop("device")
-    wanted = _plain(wanted)
-    if path.exists():
-        before = read_json(path)
-        other = [name for name in wanted if before.get(name) != wanted[name]]
-        if other:
-            raise KinemaError(
-                f"{out} holds a run with {other[0]}={before.get(other[0])} instead of "
-                f"{wanted[other[0]]}: choose another --out, or the same options to go on with it."
-            )
-    write_json(path, wanted)
-
-
-def _plain(value: Any) -> Any:  # noqa: ANN401
-    """Return `value` as JSON would give it back."""
-    if isinstance(value, dict):
-        return {name: _plain(item) for name, item in value.items()}
-    if isinstance(value, tuple | list):
-        return [_plain(item) for item in value]
-    return str(value) if isinstance(value, Path) else value
-
-
-def _index(data: Path, out: Path, options: RunOptions, clock: _Clock) -> Index:
+def _index(data: Path, out: Path, options: RunOptions, clock: Clock) -> Index:
     folder = out / "index"
-    if not (folder / "index.csv").exists():
+    if has_settings(out) and (folder / "index.csv").exists():
+        say(f"Going on with the videos that are listed in {folder}.")
+    else:
         with clock.step("index"):
             report = build_index(data, folder, rule=options.rule)
         for message in report.messages:
             say(message)
     index = read_index(folder)
+    check_files(index)
     for part in ("train", "test"):
         if not index.part(part):
             raise KinemaError(f"The index of {data} has no video in the part '{part}'.")
@@ -197,19 +230,41 @@ def _extract(index: Index, out: Path, options: RunOptions) -> None:
         raise KinemaError(f"No flow for {len(flow.failures)} videos (first {video}: {reason}).")
 
 
-def _scores(stream: str, part: Literal["val", "test"], out: Path, options: RunOptions) -> Scores:
-    """Score a part, unless the file is there and belongs to the same weights and protocol."""
-    checkpoint = out / stream / "best.safetensors"
-    path = out / stream / "scores" / f"{part}.npz"
-    say(f"Scoring the {part} part with the {stream} stream.")
-    test = TestOptions(protocol=options.protocol, device=options.device)
-    return score_checkpoint(checkpoint, path, part=part, options=test)
+def _scores(
+    part: Part, configs: dict[str, Config], index: Index, out: Path, options: RunOptions
+) -> dict[str, Scores]:
+    """Score a part with every stream, unless its score file is there and up to date."""
+    found: dict[str, Scores] = {}
+    for stream, config in configs.items():
+        checkpoint = out / stream / "best.safetensors"
+        path = out / stream / "scores" / f"{part}.npz"
+        kept = _kept_scores(path)
+        ids = tuple(video.id for video in index.part(part, official=config.data.official_split))
+        # A protocol of the user's own may have changed under its name.
+        wanted = (ids, weights_hash(checkpoint), config.protocol)
+        if config.protocol in PROTOCOLS and kept and _identity(kept) == wanted:
+            found[stream] = kept
+        else:
+            say(f"Scoring the {part} part with the {stream} stream.")
+            test = TestOptions(protocol=options.protocol, device=options.device)
+            found[stream] = score_checkpoint(checkpoint, path, part=part, options=test)
+    return found
 
 
-def _rule(options: RunOptions, configs: dict[str, Config]) -> Rule:
+def _kept_scores(path: Path) -> Scores | None:
+    try:
+        return load_scores(path)
+    except KinemaError:
+        return None
+
+
+def _identity(scores: Scores) -> tuple[tuple[str, ...], str, str]:
+    return scores.ids, scores.checkpoint, scores.protocol
+
+
+def _rule(configs: dict[str, Config]) -> Rule:
     """Probabilities are averaged, unless the protocol sums logits, which have no fixed scale."""
-    names = [options.protocol or config.protocol for config in configs.values()]
-    sums = any(find_protocol(name).aggregate == "sum" for name in names)
+    sums = any(find_protocol(config.protocol).aggregate == "sum" for config in configs.values())
     return "logits" if sums else "softmax"
 
 
@@ -218,11 +273,16 @@ def _fusion_weights(
 ) -> dict[str, float]:
     """Search the weights on the validation part (equal ones without it); note them in the files."""
     weights: dict[str, float] = dict.fromkeys(configs, 1.0)
-    if val and len(configs) > 1:
+    if len(configs) == 1:
+        return weights
+    if val:
         found = search_weights(list(val.values()), rule=rule)
         weights = dict(zip(val, found, strict=True))
     for stream, weight in weights.items():
-        add_provenance(out / stream / "best.safetensors", {"fusion_weight": weight})
+        path = out / stream / "best.safetensors"
+        facts = {"fusion_weight": weight, "fusion_rule": rule}
+        if not facts.items() <= read_info(path).provenance.items():
+            add_provenance(path, facts)
     return weights
 
 
@@ -268,53 +328,27 @@ def _fusion(
 def _commands(data: Path, out: Path, options: RunOptions, fusion: dict[str, Any]) -> list[str]:
     """The same work as single commands."""
     index, store = out / "index", out / "flow-store"
-    lines = [_line("index", data, "-o", index, **_index_options(options.rule))]
+    lines = [command_line("index", data, "-o", index, **_index_options(options.rule))]
     if "flow" in options.streams:
         flow = options.flow
         settings = {"algorithm": flow.algorithm, "bound": f"{flow.bound:g}", "size": flow.size}
-        lines.append(_line("flow", index, "-o", store, **settings))
+        lines.append(command_line("flow", index, "-o", store, **settings))
     for stream in options.streams:
         folder = out / stream
         own: dict[str, object] = {"recipe": options.recipe, "modality": stream}
         own |= {"flow": store} if stream == "flow" else {}
         overrides = [own_override(text, stream) for text in options.overrides]
-        lines.append(_line("train", index, "-o", folder, *filter(None, overrides), **own))
+        lines.append(command_line("train", index, "-o", folder, *filter(None, overrides), **own))
         scores = folder / "scores" / "test.npz"
         checkpoint = folder / "best.safetensors"
-        lines.append(_line("test", checkpoint, "-o", scores, protocol=options.protocol))
+        lines.append(command_line("test", checkpoint, "-o", scores, protocol=options.protocol))
     if fusion:
         files = [out / stream / "scores" / "test.npz" for stream in options.streams]
         weights = ",".join(f"{weight:g}" for weight in fusion["weights"].values())
-        lines.append(_line("fuse", *files, rule=fusion["rule"], weights=weights))
+        lines.append(command_line("fuse", *files, rule=fusion["rule"], weights=weights))
     return lines
 
 
 def _index_options(rule: SplitRule) -> dict[str, object]:
     given = dataclasses.asdict(rule)
     return given | {"test_groups": ",".join(rule.test_groups)}
-
-
-def _line(verb: str, *words: object, **options: object) -> str:
-    """Write a command; options without a value are left out."""
-    for name, value in options.items():
-        if value != "":
-            words += (f"--{name.replace('_', '-')}", value)
-    return shlex.join(["kinema", verb, *map(str, words)])
-
-
-def _peak_memory_bytes() -> int:
-    """The largest process of this run so far; 0 where the system does not tell."""
-    try:
-        import resource
-    except ImportError:
-        return 0
-    unit = 1 if sys.platform == "darwin" else 1024
-    whose = (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)
-    return unit * max(resource.getrusage(who).ru_maxrss for who in whose)
-
-
-def _tell(results: dict[str, Any]) -> None:
-    for stream, facts in results["streams"].items():
-        say(f"{stream}: {describe(facts['metrics'])}")
-    if "fusion" in results:
-        say(f"fused: {describe(results['fusion']['metrics'])}")

@@ -9,17 +9,22 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from kinema.data.clips import ClipItem
-from kinema.datasets.listing import VIDEO_SUFFIXES
+from kinema.console import track
+from kinema.data.items import ClipItem
+from kinema.datasets.listing import is_video, video_files
 from kinema.engine.checkpoint import Checkpoint, load_checkpoint
 from kinema.engine.evaluate import TestSettings, evaluate
 from kinema.engine.protocols import Protocol, find_protocol
 from kinema.engine.runtime import Precision, Runtime, runtime
-from kinema.errors import KinemaError
+from kinema.errors import KinemaError, UsageError
 from kinema.files import read_json
+from kinema.fusion import Rule, fuse
 from kinema.metrics import softmax
 from kinema.scores import Scores
+from kinema.video.container import check_complete
 from kinema.video.frames import open_frames
+
+_QUICK = 20  # so many videos are opened without showing a bar
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,7 +34,7 @@ class PredictOptions:
     protocol: str = ""  # name or JSON file; empty: what the checkpoint says
     weights: tuple[float, ...] = ()  # of the checkpoints; empty: what a fusion found, or equal
     device: str = "auto"
-    precision: Precision = "auto"
+    precision: Precision = "fp32"  # as in a test, so that both give the same scores
     threads: int = 0
 
 
@@ -66,6 +71,9 @@ class Predictions:
                         {"label": k, "probability": p} for k, p in row.top(self.classes, count)
                     ],
                     "probabilities": [float(p) for p in row.probabilities],
+                    "by_stream": {
+                        name: [float(p) for p in values] for name, values in row.by_stream.items()
+                    },
                 }
                 for row in self.rows
             ],
@@ -73,13 +81,27 @@ class Predictions:
         }
 
 
+@dataclass(frozen=True, kw_only=True)
+class Ensemble:
+    """Checkpoints that are used together, by stream name, and how their scores become one."""
+
+    streams: dict[str, Checkpoint]
+    weights: tuple[float, ...]
+    rule: Rule
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Class names in the order of the outputs."""
+        return next(iter(self.streams.values())).classes
+
+
 def predict(
     checkpoints: Sequence[Path], sources: Sequence[str], *, options: PredictOptions | None = None
 ) -> Predictions:
-    """Classify videos with one checkpoint, or with several whose probabilities are averaged.
+    """Classify videos with one checkpoint, or with several that are fused as their run did.
 
     Args:
-        checkpoints: ``.safetensors`` files, or one run folder with both streams.
+        checkpoints: ``.safetensors`` files, or run folders.
         sources: video files, folders (all videos below) and glob patterns.
         options: protocol, fusion weights, device.
 
@@ -92,23 +114,16 @@ def predict(
     with runtime(
         device=options.device, precision=options.precision, threads=options.threads
     ) as place:
-        streams = load_streams(checkpoints, device=str(place.device))
-        weights = stream_weights(streams, options.weights)
-        items, failures = _probe(paths)
-        scored = {}
-        for name, checkpoint in streams.items():
+        ensemble = load_ensemble(checkpoints, device=str(place.device), weights=options.weights)
+        items, failures = _open_all(paths)
+        scored: dict[str, _Scored] = {}
+        for name, checkpoint in ensemble.streams.items():
             settings = _settings(checkpoint, options.protocol)
             scored[name], broken = _score(checkpoint, items, settings, place)
             items = [item for item in items if item.id not in broken]
             failures += [(Path(path), reason) for path, reason in broken.items()]
-    rows = []
-    for item in items:
-        by_stream = {name: part[item.id] for name, part in scored.items()}
-        fused = sum(w * by_stream[name] for name, w in zip(streams, weights, strict=True))
-        probabilities = np.asarray(fused / sum(weights), np.float32)
-        rows.append(Prediction(source=item.path, probabilities=probabilities, by_stream=by_stream))
-    classes = next(iter(streams.values())).classes
-    return Predictions(classes=classes, rows=tuple(rows), failures=tuple(failures))
+    rows = _fused(items, scored, ensemble) if items else ()
+    return Predictions(classes=ensemble.classes, rows=rows, failures=tuple(failures))
 
 
 def find_sources(sources: Sequence[str]) -> list[Path]:
@@ -120,12 +135,12 @@ def find_sources(sources: Sequence[str]) -> list[Path]:
     found: dict[Path, None] = {}
     for source in sources:
         path = Path(source)
-        if path.is_dir():
-            matches = sorted(p for p in path.rglob("*") if p.suffix.lower() in VIDEO_SUFFIXES)
-        elif path.exists():
-            matches = [path]
+        if path.exists():
+            matches = _videos_of(path)
         else:
-            matches = [Path(name) for name in sorted(glob.glob(source, recursive=True))]  # noqa: PTH207
+            names = sorted(glob.glob(source, recursive=True))  # noqa: PTH207
+            files = [file for name in names for file in _videos_of(Path(name))]
+            matches = [file for file in files if is_video(file)]
         if not matches:
             raise KinemaError(
                 f"'{source}' is no video file, no folder with videos and no pattern that matches "
@@ -135,111 +150,199 @@ def find_sources(sources: Sequence[str]) -> list[Path]:
     return list(found)
 
 
-def load_streams(checkpoints: Sequence[Path], *, device: str) -> dict[str, Checkpoint]:
-    """Load checkpoints, or those of a run folder, by stream name.
+def _videos_of(path: Path) -> list[Path]:
+    return video_files(path) if path.is_dir() else [path]
+
+
+def find_checkpoints(paths: Sequence[Path]) -> list[Path]:
+    """Expand the folders of runs, and of single trainings, to their checkpoints.
+
+    Raises:
+        KinemaError: none given, or a folder without a finished run.
+    """
+    found: list[Path] = []
+    for path in paths:
+        results, best = path / "results.json", path / "best.safetensors"
+        if not path.is_dir():
+            found.append(path)
+        elif results.is_file():
+            streams = read_json(results)["streams"].values()
+            found += [path / stream["checkpoint"] for stream in streams]
+        elif best.is_file():
+            found.append(best)
+        else:
+            raise KinemaError(
+                f"{path} is not the folder of a finished run (no results.json) or training (no "
+                "best.safetensors): give a checkpoint file, or let `kinema run` go to its end."
+            )
+    if not found:
+        raise KinemaError("No checkpoint: give at least one .safetensors file or a run folder.")
+    return found
+
+
+def load_ensemble(
+    checkpoints: Sequence[Path], *, device: str, weights: Sequence[float] = ()
+) -> Ensemble:
+    """Load checkpoints, or those of run folders, with the weights and the rule of their fusion.
+
+    Args:
+        checkpoints: files or folders.
+        device: where the networks go.
+        weights: one per checkpoint; empty: as a fusion on validation videos found them, or equal.
 
     Raises:
         KinemaError: none given, or their classes differ.
+        UsageError: weights that do not fit.
     """
-    paths: list[Path] = []
-    for path in checkpoints:
-        paths += _of_run(path) if path.is_dir() else [path]
-    if not paths:
-        raise KinemaError("No checkpoint: give at least one .safetensors file or a run folder.")
+    paths = find_checkpoints(checkpoints)
     streams: dict[str, Checkpoint] = {}
     for path in paths:
         checkpoint = load_checkpoint(path, device=device)
         name = checkpoint.config.data.modality
-        streams[name if name not in streams else f"{name}-{len(streams)}"] = checkpoint
+        streams[name if name not in streams else f"{name}-{len(streams) + 1}"] = checkpoint
         first = next(iter(streams.values()))
         if checkpoint.classes != first.classes:
             raise KinemaError(
-                f"{path} knows {len(checkpoint.classes)} classes that differ from the "
-                f"{len(first.classes)} of {paths[0]}: only checkpoints of the same data set can "
-                "be fused."
+                f"{path} was trained on other classes ({_some(checkpoint.classes)}) than "
+                f"{paths[0]} ({_some(first.classes)}): only checkpoints of the same data set can "
+                "be used together."
             )
-    return streams
+    facts = [stream.info.provenance for stream in streams.values()]
+    by_logits = all(fact.get("fusion_rule") == "logits" for fact in facts)
+    return Ensemble(
+        streams=streams,
+        weights=_checked(weights, list(streams)) if weights else _known_weights(facts),
+        rule="logits" if by_logits else "softmax",
+    )
 
 
-def _of_run(folder: Path) -> list[Path]:
-    results = folder / "results.json"
-    if not results.is_file():
-        raise KinemaError(
-            f"{folder} is not the folder of a finished run (no results.json): give checkpoint "
-            "files, or a folder that `kinema run` made."
+def _some(classes: Sequence[str]) -> str:
+    names = ", ".join(classes[:3])
+    return f"{len(classes)}: {names}{', …' if len(classes) > 3 else ''}"
+
+
+def _known_weights(facts: Sequence[dict[str, Any]]) -> tuple[float, ...]:
+    """Return the weights that a fusion noted in the checkpoints, or equal ones."""
+    found = tuple(float(fact.get("fusion_weight", 0.0)) for fact in facts)
+    known = all("fusion_weight" in fact for fact in facts) and sum(found) > 0
+    return found if known and len(found) > 1 else (1.0,) * len(facts)
+
+
+def _checked(weights: Sequence[float], names: Sequence[str]) -> tuple[float, ...]:
+    if len(weights) != len(names) or min(weights) < 0 or sum(weights) <= 0:
+        raise UsageError(
+            f"The fusion weights {', '.join(f'{w:g}' for w in weights)} do not fit the "
+            f"{len(names)} checkpoints ({', '.join(names)}): give one for each, none below zero "
+            "and one above."
         )
-    return [folder / stream["checkpoint"] for stream in read_json(results)["streams"].values()]
+    return tuple(weights)
 
 
-def stream_weights(streams: dict[str, Checkpoint], given: tuple[float, ...]) -> tuple[float, ...]:
-    """Return the weight of each stream: given, as a fusion on validation videos found it, or 1.
-
-    Raises:
-        KinemaError: another number of weights than of checkpoints, or none above zero.
-    """
-    if not given:
-        facts = [stream.info.provenance for stream in streams.values()]
-        known = all("fusion_weight" in fact for fact in facts)
-        given = tuple(float(fact["fusion_weight"]) if known else 1.0 for fact in facts)
-    if len(given) != len(streams) or min(given) < 0 or sum(given) <= 0:
-        raise KinemaError(
-            f"{len(given)} fusion weights for {len(streams)} checkpoints "
-            f"({', '.join(streams)}): give one for each, none below zero and one above."
-        )
-    return given
-
-
-def _probe(paths: Sequence[Path]) -> tuple[list[ClipItem], list[tuple[Path, str]]]:
+def _open_all(paths: Sequence[Path]) -> tuple[list[ClipItem], list[tuple[Path, str]]]:
+    """Return the videos that can be opened, and the others with the reason."""
     items: list[ClipItem] = []
     failures: list[tuple[Path, str]] = []
-    for path in paths:
+    shown = track(paths, total=len(paths), what="open") if len(paths) > _QUICK else paths
+    for path in shown:
         try:
-            frames = open_frames(path)
-            num_frames = frames.num_frames
-            frames.close()
-        except KinemaError as error:
+            num_frames = _count_frames(path)
+        except (KinemaError, OSError) as error:
             failures.append((path, str(error)))
             continue
-        items.append(
-            ClipItem(id=str(path), path=path, label=-1, num_frames=num_frames, flow_path=None)
-        )
+        items.append(ClipItem(id=str(path), path=path, label=-1, num_frames=num_frames))
     return items, failures
 
 
+def _count_frames(path: Path) -> int:
+    check_complete(path)
+    frames = open_frames(path)
+    try:
+        if not frames.num_frames:
+            raise KinemaError(f"{path} has no frames: nothing in it can be decoded.")
+        return frames.num_frames
+    finally:
+        frames.close()
+
+
 def _settings(checkpoint: Checkpoint, protocol: str) -> TestSettings:
-    chosen: Protocol = find_protocol(protocol or checkpoint.config.protocol)
     return TestSettings(
         config=checkpoint.config,
-        protocol=chosen,
+        protocol=find_protocol(protocol or checkpoint.config.protocol),
         classes=checkpoint.classes,
         checkpoint_hash=checkpoint.hash,
     )
 
 
+@dataclass(frozen=True, kw_only=True)
+class _Scored:
+    """What one stream says: raw scores by video, and how many views are summed in them."""
+
+    rows: dict[str, NDArray[np.float32]]
+    protocol: Protocol
+
+    def scores(self, ids: Sequence[str], classes: tuple[str, ...]) -> Scores:
+        """Return the scores of some videos; sums over views are brought to the size of one."""
+        views = self.protocol.num_views if self.protocol.aggregate == "sum" else 1
+        is_mean_of_softmax = self.protocol.average == "probabilities"
+        return Scores(
+            ids=tuple(ids),
+            values=np.stack([self.rows[name] for name in ids]) / np.float32(views),
+            kind="probabilities" if is_mean_of_softmax else "logits",
+            labels=np.full(len(ids), -1),
+            classes=classes,
+        )
+
+
 def _score(
     checkpoint: Checkpoint, items: Sequence[ClipItem], settings: TestSettings, place: Runtime
-) -> tuple[dict[str, NDArray[np.float32]], dict[str, str]]:
+) -> tuple[_Scored, dict[str, str]]:
     """Score all items together; if one cannot be read, each alone to find out which."""
-    if not items:
-        return {}, {}
+    rows: dict[str, NDArray[np.float32]] = {}
+    broken: dict[str, str] = {}
     try:
-        scores = evaluate(checkpoint.network, items, settings, runtime=place)
-        return _by_id(scores, settings.protocol), {}
+        if items:
+            scores = evaluate(checkpoint.network, items, settings, runtime=place)
+            rows = dict(zip(scores.ids, scores.values, strict=True))
     except KinemaError as error:
         if len(items) == 1:
-            return {}, {items[0].id: str(error)}
-    found: dict[str, NDArray[np.float32]] = {}
-    broken: dict[str, str] = {}
-    quiet = replace(settings, show_progress=False)
-    for item in items:
-        rows, reasons = _score(checkpoint, [item], quiet, place)
-        found |= rows
-        broken |= reasons
-    return found, broken
+            broken = {items[0].id: str(error)}
+        else:
+            alone = _without_processes(settings)
+            for item in track(items, total=len(items), what="one by one"):
+                one, reasons = _score(checkpoint, [item], alone, place)
+                rows |= one.rows
+                broken |= reasons
+    return _Scored(rows=rows, protocol=settings.protocol), broken
 
 
-def _by_id(scores: Scores, protocol: Protocol) -> dict[str, NDArray[np.float32]]:
-    values = scores.values.astype(np.float64)
-    if scores.kind == "logits":
-        values = softmax(values / protocol.num_views if protocol.aggregate == "sum" else values)
-    return dict(zip(scores.ids, values.astype(np.float32), strict=True))
+def _without_processes(settings: TestSettings) -> TestSettings:
+    data = replace(settings.config.data, workers=0)
+    return replace(settings, config=replace(settings.config, data=data), show_progress=False)
+
+
+def _fused(
+    items: Sequence[ClipItem], scored: dict[str, _Scored], ensemble: Ensemble
+) -> tuple[Prediction, ...]:
+    ids = [item.id for item in items]
+    streams = {name: part.scores(ids, ensemble.classes) for name, part in scored.items()}
+    alone = {name: _probabilities(scores) for name, scores in streams.items()}
+    can_add_logits = all(scores.kind == "logits" for scores in streams.values())
+    rule = ensemble.rule if can_add_logits else "softmax"
+    # As a mean, not a sum, whatever the size of the weights: probabilities, not all or nothing.
+    weights = [weight / sum(ensemble.weights) for weight in ensemble.weights]
+    together = _probabilities(fuse(list(streams.values()), rule=rule, weights=weights))
+    return tuple(
+        Prediction(
+            source=item.path,
+            probabilities=together[row],
+            by_stream={name: values[row] for name, values in alone.items()},
+        )
+        for row, item in enumerate(items)
+    )
+
+
+def _probabilities(scores: Scores) -> NDArray[np.float32]:
+    """Return float32 (videos, classes)."""
+    if scores.kind == "probabilities":
+        return scores.values
+    return softmax(scores.values.astype(np.float64)).astype(np.float32)

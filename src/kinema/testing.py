@@ -21,6 +21,8 @@ Part = Literal["train", "val", "test"]
 class TestOptions:
     """How a test is run; empty fields take what the checkpoint says."""
 
+    __test__ = False  # its name is no test for pytest
+
     index: str = ""  # folder with index.csv
     protocol: str = ""  # name or JSON file
     flow_store: str | None = None  # folder of stored flow; "" computes it on the fly

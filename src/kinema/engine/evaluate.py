@@ -25,6 +25,8 @@ _CLIPS_PER_ITEM = 5  # clips that a loading process holds at a time
 class TestSettings:
     """What a test needs beside the network and the videos."""
 
+    __test__ = False  # its name is no test for pytest
+
     config: Config  # what the network was trained with
     protocol: Protocol
     classes: tuple[str, ...]

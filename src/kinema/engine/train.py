@@ -64,8 +64,8 @@ def train(config: Config, out: Path, *, device: str = "auto") -> TrainResult:
         stop_signals() as stop,
     ):
         job = prepare(config, out, place)
+        session = start_session(job)  # may fail: the folder is then free for other settings
         settle_config(config, out, place)
-        session = start_session(job)
         if restore_session(out / "state.pt", session, place, index_hash=job.index_hash):
             _tell(place, _resume_line(session, settings.epochs))
         is_open = session.epoch < settings.epochs
@@ -126,10 +126,8 @@ def _train_epoch(
             asked = time.monotonic()
             x_BNTCHW, labels_B, rows_B = next(batches)
             waited += time.monotonic() - asked
-            loss, right = _train_batch(job, session, x_BNTCHW, labels_B, rows_B)
-            sums["loss"] += loss
-            sums["right"] += right
-            sums["clips"] += len(rows_B)
+            for name, value in _train_batch(job, session, x_BNTCHW, labels_B, rows_B).items():
+                sums[name] += value
             session.batch += 1
             session.sums = sums
             advance(1, f"loss {sums['loss'] / sums['clips']:.3f}")
@@ -154,9 +152,9 @@ def _train_batch(
     x_BNTCHW: torch.Tensor,
     labels_B: torch.Tensor,
     rows_B: torch.Tensor,
-) -> tuple[float, float]:
-    """Add the gradient of a batch, step at the end of its group; returns summed loss and hits."""
-    config, place = job.config, job.runtime
+) -> dict[str, float]:
+    """Add the gradient of a batch, step at the end of its group; returns what the epoch sums up."""
+    config, place, weight = job.config, job.runtime, _weight(job, session.batch)
     ends_group = (
         session.batch + 1
     ) % config.optim.accumulate == 0 or session.batch + 1 == job.batches_per_epoch
@@ -181,23 +179,33 @@ def _train_batch(
         if any(place.sum(not math.isfinite(value))):
             raise _not_finite(job, session, value, rows_B)
         # The mean over the whole group, whatever the size of its batches and of the world.
-        share = place.world / (snippets * _group_size(job, session.batch))
+        share = place.world * weight / (snippets * _group_size(job, session.batch))
         session.scaler.scale(loss * share).backward()  # type: ignore[no-untyped-call]
     if ends_group:
         _step(job, session)
     hits = int((logits_BK.argmax(1) == labels_B).sum())
-    return value / snippets, hits / snippets
+    share = weight / snippets
+    return {"loss": value * share, "right": hits * share, "clips": len(rows_B) * weight}
 
 
 def _group_size(job: Job, batch: int) -> int:
     """Videos, over all processes, in the group of batches that `batch` belongs to."""
-    world, accumulate = job.runtime.world, job.config.optim.accumulate
-    group = job.config.train.batch_size * world * accumulate
-    begin = batch // accumulate * group
-    rest = len(job.train_items) - begin
-    short = rest % (job.config.train.batch_size * world) if rest < group else 0
-    # Every process has at least one video of the last batch, if need be one that another has too.
-    return min(group, rest + (world - short if 0 < short < world else 0))
+    accumulate = job.config.optim.accumulate
+    group = job.config.train.batch_size * job.runtime.world * accumulate
+    return min(group, len(job.train_items) - batch // accumulate * group)
+
+
+def _weight(job: Job, batch: int) -> float:
+    """What each video of this process's batch counts.
+
+    A last batch with fewer videos than processes is dealt out in turn, so that every process has
+    one: those that several have count as one video together.
+    """
+    place = job.runtime
+    rest = len(job.train_items) - batch * job.config.train.batch_size * place.world
+    if rest >= place.world:
+        return 1.0
+    return 1.0 / len(range(place.rank % rest, place.world, rest))
 
 
 def _step(job: Job, session: Session) -> None:

@@ -23,7 +23,7 @@ from kinema.flow.encoding import DEFAULT_BOUND, encode
 from kinema.flow.store import FlowWriter, Quality, flow_path
 from kinema.video.frames import FrameSource, open_frames
 from kinema.video.reader import VideoReader
-from kinema.video.sizes import target_size
+from kinema.video.sizes import shrunk_size
 
 STORE_FORMAT = 1
 _CHUNK_PAIRS = 16  # computed at once: bounds the memory
@@ -124,7 +124,7 @@ def store_flow(job: FlowJob, path: Path, options: FlowOptions) -> int:
 
 
 def _encoded_pairs(source: FrameSource, options: FlowOptions) -> Iterator[NDArray[np.uint8]]:
-    size = target_size(options.size, height=source.height, width=source.width)
+    size = shrunk_size(options.size, height=source.height, width=source.width)
     gray: list[NDArray[np.uint8]] = []
 
     def flush() -> Iterator[NDArray[np.uint8]]:

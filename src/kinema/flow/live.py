@@ -10,7 +10,7 @@ from kinema.errors import KinemaError
 from kinema.flow.algorithms import compute, find_algorithm, gray_from_rgb
 from kinema.flow.encoding import DEFAULT_BOUND, encode
 from kinema.video.frames import FrameSource
-from kinema.video.sizes import target_size
+from kinema.video.sizes import shrunk_size
 
 _CHUNK_PAIRS = 16  # computed at once: bounds the memory
 _CACHED_PAIRS = 64
@@ -52,7 +52,7 @@ class LiveFlow:
         if frames.num_frames < 2:
             raise KinemaError(f"Flow needs two frames at least: there is {frames.num_frames}.")
         self._frames, self._algorithm, self._bound = frames, algorithm, bound
-        self.height, self.width = target_size(size, height=frames.height, width=frames.width)
+        self.height, self.width = shrunk_size(size, height=frames.height, width=frames.width)
         self.num_frames = frames.num_frames - 1
         self._pairs: OrderedDict[int, NDArray[np.uint8]] = OrderedDict()
         self._last_gray: tuple[int, NDArray[np.uint8]] | None = None

@@ -38,3 +38,11 @@ def target_size(text: str, *, height: int, width: int) -> tuple[int, int]:
     if height <= width:
         return size, size * width // height
     return size * height // width, size
+
+
+def shrunk_size(text: str, *, height: int, width: int) -> tuple[int, int]:
+    """Return the same as `target_size`, but let "short:S" leave smaller images as they are."""
+    size = parse_size(text)
+    if isinstance(size, int) and min(height, width) <= size:
+        return height, width
+    return target_size(text, height=height, width=width)
