@@ -200,6 +200,7 @@ def test_half_precision_trains_close_to_full_precision(tiny_index, tmp_path, pre
     assert {v.dtype for v in weights.values()} == {torch.float32, torch.int64}
 
 
+@pytest.mark.slow
 def test_the_compiled_network_trains_as_the_plain_one(tiny_index, tmp_path, monkeypatch):
     """Traced and run by torch itself: machine code would need a compiler and half a minute."""
     monkeypatch.setattr(torch, "compile", partial(torch.compile, backend="aot_eager"))

@@ -70,6 +70,8 @@ from kinema.cli_tables import (
 from kinema.console import say, show
 from kinema.errors import KinemaError, UsageError
 
+_STOPPED_BY_CTRL_C = 130
+
 app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
@@ -384,12 +386,11 @@ def checks() -> None:
 def main() -> None:
     """Run the command line; errors of users are a sentence or two, without a traceback."""
     try:
-        app()
-    except BrokenPipeError:
-        sys.exit(1)
-    except KeyboardInterrupt:
-        say("Stopped.")
-        sys.exit(1)
+        app(prog_name="kinema")
+    except SystemExit as left:
+        if left.code == _STOPPED_BY_CTRL_C:
+            say("Stopped.")
+        raise
     except (KinemaError, OSError) as error:
         if os.environ.get("KINEMA_DEBUG"):
             raise

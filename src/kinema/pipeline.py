@@ -53,10 +53,8 @@ _DECIDED_BY_RUN = {
 _DEMO_OVERRIDES = (
     "model.backbone=tiny",
     "model.dropout=",
-    "data.resize=72x72",
-    "data.crop=64",
     "optim.lr=0.003",
-    "train.epochs=40",
+    "train.epochs=80",
 )
 
 
@@ -94,7 +92,8 @@ def run(data: Path, out: Path, *, options: RunOptions | None = None) -> dict[str
     before = finished_results(out) if is_same else {}
     clock = Clock(out / "seconds.json", stopped=bool(before))
     index = _index(data, out, options, clock)
-    keep_settings(out, settings)
+    if not has_settings(out):
+        keep_settings(out, settings)
     if "flow" in configs:
         with clock.step("flow"):
             _extract(index, out, options)
@@ -117,6 +116,7 @@ def run(data: Path, out: Path, *, options: RunOptions | None = None) -> dict[str
         "seconds": clock.seconds,
         "peak_memory_bytes": before.get("peak_memory_bytes") or peak_memory_bytes(),
     }
+    keep_settings(out, settings)
     write_json(out / "results.json", results)
     write_report(out)
     return results

@@ -192,7 +192,7 @@ def scratch(modality: ModalityName) -> Config:
             cache_mb=1024,
         ),
         model=ModelConfig(backbone="resnet18", dropout=(0.2,)),
-        augment=AugmentConfig(crop="random"),
+        augment=AugmentConfig(crop="random-resized", scales=(0.5, 1.0)),
         optim=OptimConfig(
             name="adamw",
             lr=1e-3,
@@ -202,7 +202,7 @@ def scratch(modality: ModalityName) -> Config:
             clip_norm=5.0,
             label_smoothing=0.1,
         ),
-        train=TrainConfig(epochs=40, batch_size=8),
+        train=TrainConfig(epochs=40, batch_size=8, keep="last"),
         protocol="uniform-10",
     )
 

@@ -90,7 +90,8 @@ def finished_results(out: Path) -> dict[str, Any]:
 
 def own_command() -> str:
     """Return the command line that this is the work of; empty where it was called from Python."""
-    is_command = Path(sys.argv[0]).stem in ("kinema", "__main__")
+    program = Path(sys.argv[0])
+    is_command = program.stem == "kinema" or program.parts[-2:] == ("kinema", "__main__.py")
     return shlex.join(["kinema", *sys.argv[1:]]) if is_command else ""
 
 
