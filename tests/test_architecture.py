@@ -29,10 +29,11 @@ LAYERS = (
         "testing",
         "prediction",
         "overlay_video",
+        "run_folder",
     ),
     ("pipeline", "environment"),
     ("api",),
-    ("cli", "cli_options", "__init__", "__main__"),
+    ("cli", "cli_options", "cli_tables", "__init__", "__main__"),
 )
 STRANGERS = {"data", "models", "datasets"}
 MAX_FILE_LINES, MAX_FUNCTION_LINES, MAX_PARAMETERS = 400, 70, 8

@@ -328,24 +328,24 @@ def _fusion(
 def _commands(data: Path, out: Path, options: RunOptions, fusion: dict[str, Any]) -> list[str]:
     """The same work as single commands."""
     index, store = out / "index", out / "flow-store"
-    lines = [command_line("index", data, "-o", index, **_index_options(options.rule))]
+    lines = [command_line("index", data, "-o", index, options=_index_options(options.rule))]
     if "flow" in options.streams:
         flow = options.flow
         settings = {"algorithm": flow.algorithm, "bound": f"{flow.bound:g}", "size": flow.size}
-        lines.append(command_line("flow", index, "-o", store, **settings))
+        lines.append(command_line("flow", index, "-o", store, options=settings))
     for stream in options.streams:
         folder = out / stream
         own: dict[str, object] = {"recipe": options.recipe, "modality": stream}
         own |= {"flow": store} if stream == "flow" else {}
-        overrides = [own_override(text, stream) for text in options.overrides]
-        lines.append(command_line("train", index, "-o", folder, *filter(None, overrides), **own))
-        scores = folder / "scores" / "test.npz"
-        checkpoint = folder / "best.safetensors"
-        lines.append(command_line("test", checkpoint, "-o", scores, protocol=options.protocol))
+        overrides = filter(None, (own_override(text, stream) for text in options.overrides))
+        lines.append(command_line("train", index, "-o", folder, *overrides, options=own))
+        words = (folder / "best.safetensors", "-o", folder / "scores" / "test.npz")
+        lines.append(command_line("test", *words, options={"protocol": options.protocol}))
     if fusion:
         files = [out / stream / "scores" / "test.npz" for stream in options.streams]
         weights = ",".join(f"{weight:g}" for weight in fusion["weights"].values())
-        lines.append(command_line("fuse", *files, rule=fusion["rule"], weights=weights))
+        rule = {"rule": fusion["rule"], "weights": weights}
+        lines.append(command_line("fuse", *files, options=rule))
     return lines
 
 

@@ -4,7 +4,7 @@ import json
 import shlex
 import sys
 import time
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -95,7 +95,7 @@ def own_command() -> str:
     return shlex.join(["kinema", *sys.argv[1:]]) if is_command else ""
 
 
-def command_line(verb: str, *words: object, **options: object) -> str:
+def command_line(verb: str, *words: object, options: Mapping[str, object]) -> str:
     """Write a command; options without a value are left out."""
     for name, value in options.items():
         if value != "":
