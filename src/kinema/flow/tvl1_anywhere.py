@@ -1,0 +1,34 @@
+"""TV-L1 where it is fastest: on the GPU in batches of pairs where there is one, else on the CPU."""
+
+import shutil
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kinema.flow.tvl1 import Tvl1Settings, tvl1
+
+_DRIVER = Path("/dev/nvidiactl")
+
+
+def tvl1_anywhere(frames_THW: NDArray[np.uint8], *, settings: Tvl1Settings) -> NDArray[np.float32]:
+    """Return what `kinema.flow.tvl1.tvl1` does; a GPU's flow differs from it by rounding alone."""
+    if not _has_gpu():
+        return tvl1(frames_THW, settings=settings)
+    import torch
+
+    from kinema.flow.tvl1_torch import tvl1_batched
+
+    frames = torch.from_numpy(np.ascontiguousarray(frames_THW)).cuda()
+    flow_T2HW: NDArray[np.float32] = tvl1_batched(frames, settings=settings).cpu().numpy()
+    return flow_T2HW
+
+
+@cache
+def _has_gpu() -> bool:
+    if not _DRIVER.exists() and shutil.which("nvidia-smi") is None:
+        return False  # without loading torch, which takes seconds
+    import torch
+
+    return torch.cuda.is_available()
