@@ -3,6 +3,7 @@
 import cv2
 import numpy as np
 
+from kinema.flow.job import FlowJob
 from kinema.video.writer import VideoWriter
 
 
@@ -37,6 +38,16 @@ def write_video(path, gray_THW, *, fps=25.0):
         for frame_HWC in colour(gray_THW):
             writer.write(frame_HWC)
     return path
+
+
+def make_jobs(folder, num, *, num_frames=20):
+    """Videos of two classes, each longer than the one before by a frame, as jobs of extraction."""
+    jobs = []
+    for i in range(num):
+        path = folder / f"class {i % 2}" / f"v{i}.mp4"
+        write_video(path, moving(num_frames + i, 1 + i % 3, -1, seed=i))
+        jobs.append(FlowJob(id=f"class {i % 2}/v{i}", path=path, num_frames=num_frames + i))
+    return jobs
 
 
 class ArraySource:

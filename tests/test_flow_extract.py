@@ -1,45 +1,37 @@
-"""Extraction of many videos: complete, resumed, and what a bad video or a kill costs."""
+"""Extraction of many videos: what is stored, in which settings, and how it goes on."""
 
+import dataclasses
 import json
 import os
-import signal
 import subprocess
 import sys
 import time
+from concurrent.futures import ProcessPoolExecutor
+from fractions import Fraction
+from multiprocessing import get_context
 from pathlib import Path
 
+import av
 import numpy as np
 import pytest
 
-from helpers_flow import moving, write_video
+from helpers_flow import make_jobs
+from helpers_video import Spec, make_video
 from kinema.errors import KinemaError, UsageError
-from kinema.files import sha256_of
-from kinema.flow import extract
+from kinema.files import sha256_of, write_json
+from kinema.flow import extract, pool
 from kinema.flow.algorithms import compute, gray_from_rgb
 from kinema.flow.encoding import encode
 from kinema.flow.extract import FlowJob, FlowOptions, extract_flow, verify_flow
 from kinema.flow.job import Outcome, run_job
 from kinema.flow.manifest import stored_options
-from kinema.flow.store import FlowStore
+from kinema.flow.source_pairs import Shares
+from kinema.flow.store import FlowStore, FlowWriter
 from kinema.video.reader import VideoReader
+from kinema.workers import _start_worker
 
 FAST = FlowOptions(algorithm="dis-ultrafast")
-
-
-class Deadly(FlowJob):
-    """A job that ends every process that receives it."""
-
-    def __reduce__(self):
-        return os._exit, (3,)
-
-
-def make_jobs(folder, num, *, num_frames=20):
-    jobs = []
-    for i in range(num):
-        path = folder / f"class {i % 2}" / f"v{i}.mp4"
-        write_video(path, moving(num_frames + i, 1 + i % 3, -1, seed=i))
-        jobs.append(FlowJob(id=f"class {i % 2}/v{i}", path=path, num_frames=num_frames + i))
-    return jobs
+OLD_SETTINGS = ("format", "algorithm", "parameters", "bound", "size", "quality")
 
 
 def contents(out):
@@ -100,6 +92,10 @@ def test_again_keeps_everything(done, capsys):
         (FlowOptions(algorithm="dis-ultrafast", bound=15.0), r"bound=20\.0, but bound=15\.0"),
         (FlowOptions(algorithm="dis-ultrafast", size="64x64"), "size=none, but size=64x64"),
         (FlowOptions(algorithm="dis-ultrafast", quality="lossless"), "quality=standard, but"),
+        (FlowOptions(algorithm="dis-ultrafast", stride=-2), "stride=1, but stride=-2"),
+        (FlowOptions(algorithm="dis-ultrafast", gray="before"), "gray=after, but gray=before"),
+        (FlowOptions(algorithm="dis-ultrafast", warp=True), "warp=False, but warp=True"),
+        (FlowOptions(algorithm="dis-ultrafast", adaptive=True), r"bound=20\.0, but bound=adaptive"),
     ],
 )
 def test_other_settings_are_refused(done, options, message):
@@ -117,33 +113,6 @@ def test_other_settings_are_refused_without_a_manifest(done, tmp_path):
         extract_flow(jobs[:1], tmp_path, options=FlowOptions(algorithm="farneback"))
 
 
-def test_failures_cost_only_themselves(tmp_path, capfd):
-    """One-frame, broken and missing videos, and one whose process dies."""
-    good = make_jobs(tmp_path / "videos", 4, num_frames=6)
-    single = write_video(tmp_path / "single.mp4", moving(1, 0, 0))
-    broken = tmp_path / "broken.mp4"
-    broken.write_bytes(good[0].path.read_bytes()[:600])
-    bad = [
-        FlowJob(id="single", path=single),
-        Deadly(id="deadly", path=single),
-        FlowJob(id="broken", path=broken),
-        FlowJob(id="gone", path=tmp_path / "gone.mp4"),
-    ]
-    jobs = [*good[:2], *bad, *good[2:]]
-    out = tmp_path / "out"
-    summary = extract_flow(jobs, out, options=FAST, workers=2)
-    failures = dict(summary.failures)
-    assert sorted(failures) == ["broken", "deadly", "gone", "single"]
-    assert "only one frame: flow needs two at least" in failures["single"]
-    assert "died twice" in failures["deadly"]
-    assert "broken.mp4 is truncated" in failures["broken"]
-    assert "gone.mp4 does not exist" in failures["gone"]
-    assert summary.videos == 4
-    assert len(contents(out)) == 4
-    assert "Estimate: 8 videos" in capfd.readouterr().err
-    assert verify_flow(good, out) == ()
-
-
 def test_verification_finds_what_is_not_whole(done, tmp_path):
     jobs, out, _ = done
     for name, content in contents(out).items():
@@ -158,22 +127,6 @@ def test_verification_finds_what_is_not_whole(done, tmp_path):
     assert "index is missing" in bad[jobs[0].id]
     assert "Cannot open" in bad[jobs[1].id]
     assert "has 21 pairs, the video 99 frames" in bad[jobs[2].id]
-
-
-def test_damaged_store_and_changed_video_are_done_again(tmp_path, capsys):
-    jobs = make_jobs(tmp_path / "videos", 2)
-    target = tmp_path / "out"
-    extract_flow(jobs, target, options=FAST, workers=1)
-    before = contents(target)
-    damaged = target / f"{jobs[0].id}.mp4"
-    damaged.write_bytes(damaged.read_bytes()[:2000])
-    write_video(jobs[1].path, moving(33, 2, 2, seed=9))
-    summary = extract_flow(jobs, target, options=FAST, workers=1)
-    assert (summary.videos, summary.kept, summary.pairs) == (2, 0, 19 + 32)
-    assert damaged.read_bytes() == before[f"{jobs[0].id}.mp4"]
-    said = capsys.readouterr().err
-    assert "is damaged" in said
-    assert "has changed since its flow was stored" in said
 
 
 def test_shards_together_make_the_whole(done, tmp_path):
@@ -194,72 +147,150 @@ def test_wrong_requests(tmp_path):
         ([job], {"options": FlowOptions(size="9by9")}, "'9by9' is not a size"),
         ([FlowJob(id="../a", path=job.path)], {}, r"'../a' cannot be the id of a video"),
         ([job], {"options": FlowOptions(bound=0)}, "bound must be positive"),
+        ([job], {"options": FlowOptions(stride=0)}, "stride is a number of frames"),
+        ([job], {"options": FlowOptions(quality="best")}, "no quality 'best'"),
+        ([job], {"options": FlowOptions(gray="x")}, "no gray 'x'"),
     ):
         with pytest.raises(UsageError, match=message):
             extract_flow(jobs, tmp_path / "out", **options)
     assert not (tmp_path / "out").exists()
 
 
-@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="needs /dev/full")
-def test_full_disk_stops_the_run(tmp_path, monkeypatch):
-    job = make_jobs(tmp_path / "videos", 1)[0]
-    part = tmp_path / "out" / "class 0" / f".v0.{os.getpid()}.part.mp4"
-    part.parent.mkdir(parents=True)
-    part.symlink_to("/dev/full")
-    monkeypatch.setattr("kinema.flow.job.remove_leftovers", lambda path: None)
-    outcome = run_job(job, tmp_path / "out", FAST)
-    assert outcome.is_disk_full
-    assert "No space left on the disk while writing" in outcome.failure
-    assert not list(part.parent.iterdir())
-    monkeypatch.setattr(extract, "run_jobs", lambda *_, **__: iter([outcome]))
-    with pytest.raises(KinemaError, match="No space left on the disk"):
-        extract_flow([job], tmp_path / "out", options=FAST)
-
-
 def test_estimate_uses_known_lengths():
-    measured = [Outcome(id="a", pairs=100, bytes=200_000, seconds=10.0)]
-    jobs = [FlowJob(id=str(i), path=Path("v"), num_frames=601) for i in range(10)]
-    text = extract._estimate(measured, jobs, 2)
+    shares = Shares(decode=1.0, flow=6.0, write=3.0)
+    measured = [Outcome(id="a", pairs=100, bytes=200_000, shares=shares)]
+    jobs = [FlowJob(id=str(i), path=Path("v"), num_frames=603) for i in range(10)]
+    text = extract._estimate(measured, jobs, 2, FlowOptions(stride=-3))
     assert "10 videos, 6000 pairs, about 5.0 minutes and 12.0 MB" in text
     unknown = [FlowJob(id=str(i), path=Path("v")) for i in range(10)]
-    assert "1000 pairs, about 0.8 minutes" in extract._estimate(measured, unknown, 2)
+    assert "1000 pairs, about 0.8 minutes" in extract._estimate(measured, unknown, 2, FAST)
 
 
-SCRIPT = """
-import sys
+def test_summary_says_where_the_time_went(done):
+    _, _, summary = done
+    assert min(summary.shares.decode, summary.shares.flow, summary.shares.write) > 0
+    assert summary.shares.total <= 2 * summary.seconds  # of two processes
+    text = dataclasses.replace(
+        summary, shares=Shares(decode=1.0, flow=2.0, write=1.0), failures=(("a", "is bad"),)
+    ).describe()
+    assert "3 videos stored (0 of them before)" in text
+    assert "; 60 pairs, 0.0 MB in" in text
+    assert "Time: decoding 25 %, flow 50 %, writing 25 %." in text
+    assert text.endswith("failed: a: is bad")
+
+
+def test_shares_add_up_to_the_time_of_the_video(done, tmp_path):
+    jobs, _, _ = done
+    started = time.monotonic()
+    outcome = run_job(jobs[0], tmp_path, FAST)
+    assert outcome.seconds == pytest.approx(time.monotonic() - started, rel=0.2, abs=0.02)
+
+
+def test_stride_and_adaptive_bound_are_kept_and_resumed(tmp_path):
+    jobs = make_jobs(tmp_path / "videos", 2)
+    options = FlowOptions(algorithm="dis-ultrafast", adaptive=True, stride=2)
+    summary = extract_flow(jobs, tmp_path / "out", options=options, workers=1)
+    assert summary.pairs == 18 + 19
+    assert stored_options(tmp_path / "out") == options
+    for job in jobs:
+        metadata = FlowStore(tmp_path / "out" / f"{job.id}.mp4").metadata
+        assert (metadata["stride"], metadata["adaptive"]) == (2, True)
+        assert metadata["bound"] < 20
+        assert (metadata["bound"] * 2).is_integer()
+    assert extract_flow(jobs, tmp_path / "out", options=options, workers=1).kept == 2
+    assert verify_flow(jobs, tmp_path / "out") == ()
+    with pytest.raises(KinemaError, match=r"bound=adaptive, but bound=20\.0"):
+        extract_flow(jobs, tmp_path / "out", options=dataclasses.replace(options, adaptive=False))
+
+
+def test_folders_from_before_a_setting_existed_have_its_default(done, tmp_path):
+    jobs, _, _ = done
+    old = {name: FAST.identity()[name] for name in OLD_SETTINGS}
+    write_json(tmp_path / "manifest.json", {"settings": old, "videos": {}})
+    assert stored_options(tmp_path) == FAST
+    for job in jobs:
+        pairs = np.full((job.num_frames - 1, 96, 128, 2), 128, np.uint8)
+        metadata = {**old, "source_bytes": job.path.stat().st_size}
+        path = tmp_path / f"{job.id}.mp4"
+        with FlowWriter(path, width=128, height=96, metadata=metadata) as writer:
+            for pair in pairs:
+                writer.write(pair)
+    assert extract_flow(jobs, tmp_path, options=FAST).kept == 3
+    assert verify_flow(jobs, tmp_path) == ()
+    with pytest.raises(KinemaError, match="stride=1, but stride=2 is asked for"):
+        extract_flow(jobs, tmp_path, options=dataclasses.replace(FAST, stride=2))
+
+
+def test_every_worker_has_its_gpu_and_one_thread(monkeypatch):
+    context = get_context("spawn")
+    number, seen = context.Value("i", 0), []
+    environments = [{"CUDA_VISIBLE_DEVICES": gpu} for gpu in ("4", "7")]
+    for _ in range(3):
+        with ProcessPoolExecutor(
+            1, mp_context=context, initializer=_start_worker, initargs=(number, environments)
+        ) as workers:
+            names = ("CUDA_VISIBLE_DEVICES", "OMP_NUM_THREADS", "NUMBA_NUM_THREADS")
+            seen.append([workers.submit(os.getenv, name).result() for name in names])
+    assert seen == [["4", "1", "1"], ["7", "1", "1"], ["4", "1", "1"]]
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 3)
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    assert pool.visible_gpus() == ("0", "1", "2")
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "5,6")
+    assert pool.visible_gpus() == ("5", "6")
+    assert FlowOptions(algorithm="tvl1").uses_gpu
+    assert not FlowOptions(algorithm="dis").uses_gpu
+
+
+MEMORY_SCRIPT = """
+import resource, sys
+from contextlib import closing
 from pathlib import Path
-from kinema.flow.extract import FlowJob, FlowOptions, extract_flow
-if __name__ == "__main__":
-    videos, out = Path(sys.argv[1]), Path(sys.argv[2])
-    paths = sorted(videos.rglob("*.mp4"))
-    jobs = [FlowJob(id=str(p.relative_to(videos).with_suffix("")), path=p) for p in paths]
-    extract_flow(jobs, out, options=FlowOptions(algorithm="dis-ultrafast"), workers=2)
+from kinema.flow.job import FlowJob, FlowOptions, run_job
+from kinema.flow.live import LiveFlow
+from kinema.video.frames import open_frames
+from kinema.workers import _start_worker
+video, kind = Path(sys.argv[1]), sys.argv[2]
+options = FlowOptions(algorithm="dis-ultrafast", adaptive=True)
+if kind == "live":
+    with closing(LiveFlow(open_frames(video), algorithm="dis-ultrafast")) as flow:
+        for start in range(0, flow.num_frames - 10, 10):
+            flow.read(range(start, start + 10))
+else:
+    outcome = run_job(FlowJob(id=kind, path=video), video.parent / "out", options)
+    assert not outcome.failure, outcome.failure
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)  # KiB on Linux
 """
 
 
+def repeated(video, path, *, times):
+    """A video many times over, without encoding it again."""
+    with av.open(str(video)) as old, av.open(str(path), "w") as new:
+        stream = new.add_stream_from_template(old.streams.video[0])
+        packets = [packet for packet in old.demux(video=0) if packet.size]
+        for number in range(times * len(packets)):
+            packet = av.Packet(bytes(packets[number % len(packets)]))
+            packet.stream, packet.time_base = stream, Fraction(1, 25)
+            packet.is_keyframe = number % len(packets) == 0
+            packet.pts = packet.dts = number
+            new.mux(packet)
+    return path
+
+
 @pytest.mark.slow
-def test_killed_at_any_moment_and_resumed(tmp_path):
-    jobs = make_jobs(tmp_path / "videos", 8, num_frames=150)
-    extract_flow(jobs, tmp_path / "undisturbed", options=FAST, workers=2)
-    script = tmp_path / "extract.py"
-    script.write_text(SCRIPT)
-    out = tmp_path / "out"
-    command = [sys.executable, str(script), str(tmp_path / "videos"), str(out)]
-    rng = np.random.default_rng(int(time.time()))
-    for _ in range(4):
-        with subprocess.Popen(command, stderr=subprocess.DEVNULL) as process:
-            wait_for_a_part(out, process)
-            time.sleep(rng.uniform(0, 0.3))
-            process.send_signal(signal.SIGKILL)
-        for path in out.rglob("[!.]*.mp4"):
-            FlowStore(path).verify()
-    subprocess.run(command, check=True, stderr=subprocess.DEVNULL)
-    assert contents(out) == contents(tmp_path / "undisturbed")
-    assert verify_flow(jobs, out) == ()
-    assert not list(out.rglob(".*"))
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="ru_maxrss has other units")
+def test_memory_does_not_grow_with_the_video(tmp_path):
+    """20,000 frames, whose gray pictures alone would be 60 MB, in hardly more than 500."""
 
+    def used_mb(video, kind):
+        command = [sys.executable, "-c", MEMORY_SCRIPT, str(video), kind]
+        done = subprocess.run(command, check=True, capture_output=True, text=True)
+        return int(done.stdout) / 1024
 
-def wait_for_a_part(out, process):
-    """Wait until the work has really begun: a store is being written."""
-    while process.poll() is None and not list(out.rglob(".*.part.mp4")):
-        time.sleep(0.01)
+    spec = Spec(codec="mpeg4", num_frames=50, options={"g": "50"})
+    video = make_video(tmp_path / "video.mp4", spec)
+    short = used_mb(repeated(video, tmp_path / "short.mp4", times=10), "stored")
+    long = repeated(video, tmp_path / "long.mp4", times=400)
+    for kind in ("stored", "live"):
+        used = used_mb(long, kind)
+        assert used < 1000
+        assert used - short < 30, kind

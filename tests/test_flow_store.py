@@ -117,6 +117,21 @@ def test_metadata_comes_back(tmp_path):
     }
 
 
+def test_read_at_another_bound(tmp_path):
+    pairs = noisy_flow(4, 24, 25)
+    path = store(tmp_path / "a.mp4", pairs, quality="lossless")
+    reader = FlowStore(path, as_bound=40.0)
+    assert (reader.bound, reader.metadata["bound"]) == (40.0, 20.0)
+    motion = (pairs.astype(float) - 128) * 20 / 127
+    found = (reader.read(range(4)).astype(float) - 128) * 40 / 127
+    assert np.abs(found - motion).max() <= 40 / 254 * 1.001
+    assert np.array_equal(FlowStore(path, as_bound=20.0).read([3]), pairs[3:])
+    assert FlowStore(path).bound == 20.0
+    cut = FlowStore(path, as_bound=5.0).read(range(4))
+    assert (cut[motion >= 5] == 255).all()
+    assert (cut[motion <= -5] == 1).all()
+
+
 def test_same_input_gives_the_same_bytes(tmp_path):
     pairs = noisy_flow(6, 40, 48)
     first, second = store(tmp_path / "a.mp4", pairs), store(tmp_path / "b.mp4", pairs)

@@ -4,6 +4,7 @@ Shapes: T frames, H, W, C channels; flow has 2 channels, x (to the right) and y 
 """
 
 from collections.abc import Mapping
+from dataclasses import asdict
 from functools import partial
 from typing import Any, Literal
 
@@ -15,8 +16,19 @@ from kinema.errors import UsageError, did_you_mean
 from kinema.flow.dis import dis
 from kinema.flow.farneback import farneback
 from kinema.flow.raft import raft
+from kinema.flow.tvl1 import FAST, STANDARD, Tvl1Settings
+from kinema.flow.tvl1_anywhere import tvl1_anywhere
 
-Algorithm = Literal["dis", "dis-fast", "dis-ultrafast", "farneback", "raft-small", "raft-large"]
+Algorithm = Literal[
+    "dis",
+    "dis-fast",
+    "dis-ultrafast",
+    "farneback",
+    "tvl1",
+    "tvl1-fast",
+    "raft-small",
+    "raft-large",
+]
 
 ALGORITHMS: Mapping[str, partial[NDArray[np.float32]]] = {
     "dis": partial(dis, preset="medium"),
@@ -31,6 +43,8 @@ ALGORITHMS: Mapping[str, partial[NDArray[np.float32]]] = {
         neighbourhood=5,
         sigma=1.1,
     ),
+    "tvl1": partial(tvl1_anywhere, settings=STANDARD),
+    "tvl1-fast": partial(tvl1_anywhere, settings=FAST),
     "raft-small": partial(raft, variant="small"),
     "raft-large": partial(raft, variant="large"),
 }
@@ -53,7 +67,11 @@ def find_algorithm(name: str) -> partial[NDArray[np.float32]]:
 
 def parameters(algorithm: str) -> dict[str, Any]:
     """Return the parameters of an algorithm, as stores and manifests record them."""
-    return dict(find_algorithm(algorithm).keywords)
+    keywords = find_algorithm(algorithm).keywords
+    return {
+        name: asdict(value) if isinstance(value, Tvl1Settings) else value
+        for name, value in keywords.items()
+    }
 
 
 def compute(frames_THW: NDArray[np.uint8], *, algorithm: str = "dis") -> NDArray[np.float32]:
@@ -90,7 +108,7 @@ def gray_from_rgb(
     height, width = size or frames_THWC.shape[1:3]
     gray_THW = np.empty((len(frames_THWC), height, width), np.uint8)
     for frame_HWC, gray_HW in zip(frames_THWC, gray_THW, strict=True):
-        frame = _resized(frame_HWC, height, width)
+        frame = resized(frame_HWC, height, width)
         if frame_HWC.shape[2] == 1:
             gray_HW[...] = frame.reshape(height, width)
         else:
@@ -98,7 +116,8 @@ def gray_from_rgb(
     return gray_THW
 
 
-def _resized(frame_HWC: NDArray[np.uint8], height: int, width: int) -> NDArray[np.uint8]:
+def resized(frame_HWC: NDArray[np.uint8], height: int, width: int) -> NDArray[np.uint8]:
+    """Return a frame in another size: by area where both sides shrink, else bilinear."""
     if frame_HWC.shape[:2] == (height, width):
         return frame_HWC
     shrinks = height <= frame_HWC.shape[0] and width <= frame_HWC.shape[1]

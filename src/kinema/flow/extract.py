@@ -3,17 +3,27 @@
 import os
 import time
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
 from kinema.console import progress, say, track
 from kinema.errors import KinemaError, UsageError
-from kinema.flow.algorithms import find_algorithm
-from kinema.flow.job import FlowJob, FlowOptions, Outcome
-from kinema.flow.manifest import pending_jobs, pin_settings, write_manifest
+from kinema.flow.job import FlowJob, FlowOptions, Outcome, remove_leftovers
+from kinema.flow.manifest import (
+    MANIFEST,
+    is_there,
+    pending_jobs,
+    pin_settings,
+    stored_options,
+    write_manifest,
+)
+from kinema.flow.options import STORE
+from kinema.flow.outputs import output_paths
 from kinema.flow.pool import run_jobs
+from kinema.flow.ray_pool import run_jobs_on_ray
+from kinema.flow.source_pairs import Shares
 from kinema.flow.store import FlowStore, flow_path
-from kinema.video.sizes import parse_size
 
 __all__ = ["FlowJob", "FlowOptions", "FlowSummary", "extract_flow", "verify_flow"]
 
@@ -26,16 +36,20 @@ class FlowSummary:
     kept: int  # of an earlier run
     pairs: int  # computed now
     seconds: float  # taken now
-    bytes: int  # of all stores of these videos
+    bytes: int  # written now
+    shares: Shares  # of the videos computed now: seconds, all cores together
     failures: tuple[tuple[str, str], ...]  # id and reason of the videos without a store
 
     def describe(self) -> str:
         """Return the summary as lines for the terminal."""
         rate = self.pairs / self.seconds if self.seconds else 0.0
         lines = [
-            f"{self.videos} videos stored ({self.kept} of them before), {self.bytes / 1e6:.1f} MB; "
-            f"{self.pairs} pairs in {self.seconds:.0f} s ({rate:.0f} pairs/s)."
+            f"{self.videos} videos stored ({self.kept} of them before); "
+            f"{self.pairs} pairs, {self.bytes / 1e6:.1f} MB in {self.seconds:.0f} s "
+            f"({rate:.0f} pairs/s)."
         ]
+        if self.pairs:
+            lines.append(f"Time: {self.shares.describe()}.")
         lines += [f"failed: {video}: {reason}" for video, reason in self.failures]
         return "\n".join(lines)
 
@@ -47,6 +61,7 @@ def extract_flow(
     options: FlowOptions | None = None,
     workers: int | None = None,
     shard: tuple[int, int] = (0, 1),
+    ray: str = "",
 ) -> FlowSummary:
     """Compute and store the flow of many videos: ``out/<id>.mp4`` each, and a manifest.
 
@@ -57,36 +72,49 @@ def extract_flow(
     Args:
         jobs: the videos.
         out: folder of the stores.
-        options: algorithm, bound, size and quality.
+        options: algorithm, bound, size and so on.
         workers: processes; None takes one per core.
         shard: (i, n): take the i-th of n parts of the jobs, from 0, for many machines.
+        ray: run on the Ray cluster at this address ("host:port", "auto" or "local") instead of
+            in processes of this machine; every machine must see the same disk. Empty: no Ray.
 
     Raises:
         UsageError: unknown algorithm, size or shard; an id that occurs twice or is no path.
-        KinemaError: the folder holds flow made with other settings, or the disk is full.
+        KinemaError: the folder holds flow made with other settings, the disk is full, or there is
+            no Ray.
     """
     options = options or FlowOptions()
     mine = _checked(jobs, options, shard)
     started = time.monotonic()
+    ours = [out / MANIFEST]
+    ours += [path for job in mine for path in output_paths(out, job.id, options)]
+    remove_leftovers(ours)
     pin_settings(out, options)
     pending = pending_jobs(mine, out, options)
     workers = workers or os.cpu_count() or 1
     say(
         f"Flow: {len(pending)} videos to do, {len(mine) - len(pending)} already done "
-        f"({options.algorithm}, bound {options.bound:g}, size {options.size}, "
-        f"{min(workers, max(1, len(pending)))} processes)."
+        f"({options.describe()}, "
+        f"{f'Ray at {ray}' if ray else f'{min(workers, max(1, len(pending)))} processes'})."
     )
-    outcomes = list(_run(pending, out, options, workers))
+    if ray:
+        running = run_jobs_on_ray(pending, out, options, address=ray)
+    else:
+        running = run_jobs(pending, out, options, workers=workers)
+    try:
+        with closing(running):
+            outcomes = list(_watched(running, pending, options, workers))
+    finally:
+        remove_leftovers(ours)
     write_manifest(out, options)
     failures = tuple((item.id, item.failure) for item in outcomes if item.failure)
-    failed = {video for video, _ in failures}
-    whole = [flow_path(out, job.id) for job in mine if job.id not in failed]
     return FlowSummary(
-        videos=len(whole),
+        videos=len(mine) - len(failures),
         kept=len(mine) - len(pending),
         pairs=sum(item.pairs for item in outcomes),
         seconds=time.monotonic() - started,
-        bytes=sum(path.stat().st_size for path in whole),
+        bytes=sum(item.bytes for item in outcomes),
+        shares=sum((item.shares for item in outcomes), Shares()),
         failures=failures,
     )
 
@@ -94,13 +122,10 @@ def extract_flow(
 def _checked(
     jobs: Sequence[FlowJob], options: FlowOptions, shard: tuple[int, int]
 ) -> Sequence[FlowJob]:
-    find_algorithm(options.algorithm)
-    parse_size(options.size)
+    options.check()
     part, parts = shard
     if not 0 <= part < parts:
         raise UsageError(f"There is no part {part} of {parts}: parts count from 0 to {parts - 1}.")
-    if options.bound <= 0:
-        raise UsageError(f"The bound must be positive (pixels per frame), not {options.bound:g}.")
     ids = [job.id for job in jobs]
     if len(set(ids)) < len(ids):
         doubled = next(name for name in ids if ids.count(name) > 1)
@@ -110,14 +135,15 @@ def _checked(
     return jobs[part::parts]
 
 
-def _run(
-    pending: Sequence[FlowJob], out: Path, options: FlowOptions, workers: int
+def _watched(
+    running: Iterator[Outcome], pending: Sequence[FlowJob], options: FlowOptions, workers: int
 ) -> Iterator[Outcome]:
+    """Yield the outcomes, show the progress, and stop when the disk is full."""
     measured: list[Outcome] = []
     total_pairs = 0
     with progress(len(pending), "flow") as advance:
         started = time.monotonic()
-        for outcome in run_jobs(pending, out, options, workers=workers):
+        for outcome in running:
             if outcome.is_disk_full:
                 raise KinemaError(outcome.failure)
             yield outcome
@@ -126,13 +152,15 @@ def _run(
             if len(measured) < workers < len(pending) and not outcome.failure:
                 measured.append(outcome)
                 if len(measured) == workers:
-                    say(_estimate(measured, pending, workers))
+                    say(_estimate(measured, pending, workers, options))
 
 
-def _estimate(measured: Sequence[Outcome], jobs: Iterable[FlowJob], workers: int) -> str:
+def _estimate(
+    measured: Sequence[Outcome], jobs: Iterable[FlowJob], workers: int, options: FlowOptions
+) -> str:
     """Say how long and how large all jobs will be if they are like the first ones."""
     pairs = sum(item.pairs for item in measured)
-    known = [job.num_frames - 1 for job in jobs]
+    known = [options.num_pairs(job.num_frames) for job in jobs]
     all_pairs = sum(known) if min(known) > 0 else len(known) * pairs / len(measured)
     minutes = sum(item.seconds for item in measured) / pairs * all_pairs / workers / 60
     megabytes = sum(item.bytes for item in measured) / pairs * all_pairs / 1e6
@@ -147,21 +175,28 @@ def verify_flow(jobs: Sequence[FlowJob], out: Path) -> tuple[tuple[str, str], ..
     """Check that every video has a whole store that decodes; return (id, reason) of the bad ones.
 
     Checked are the checksum, the number of pairs (against the video's frames where the job knows
-    them) and the decoding of every pair.
+    them) and the decoding of every pair. In an older tool's layout, it is the number of files.
     """
+    has_manifest = (out / MANIFEST).exists()
+    options = stored_options(out) if has_manifest else FlowOptions()
     reasons = (
-        (job.id, _fault(job, flow_path(out, job.id)))
-        for job in track(jobs, total=len(jobs), what="verify")
+        (job.id, _fault(job, out, options)) for job in track(jobs, total=len(jobs), what="verify")
     )
     return tuple((video, reason) for video, reason in reasons if reason)
 
 
-def _fault(job: FlowJob, path: Path) -> str:
+def _fault(job: FlowJob, out: Path, options: FlowOptions) -> str:
+    if options.format != STORE:
+        whole = is_there(job, out, options)
+        return "" if whole else f"Files of it are missing in {out}, format {options.format}."
+    path = flow_path(out, job.id)
     try:
         store = FlowStore(path)
         store.verify()
     except KinemaError as error:
         return str(error)
-    if job.num_frames and store.num_frames != job.num_frames - 1:
+    if job.num_frames and store.num_frames != FlowOptions.from_identity(store.metadata).num_pairs(
+        job.num_frames
+    ):
         return f"{path} has {store.num_frames} pairs, the video {job.num_frames} frames."
     return ""

@@ -1,32 +1,32 @@
-"""One video to one flow store: what a worker process does."""
+"""One video to its stored flow: what a worker process does."""
 
 import errno
-import glob
 import hashlib
+import re
+import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import av
 import cv2
-import numpy as np
-from numpy.typing import NDArray
 
 from kinema import __version__
 from kinema.errors import KinemaError
 from kinema.files import sha256_of
-from kinema.flow.algorithms import compute, gray_from_rgb, parameters
-from kinema.flow.encoding import DEFAULT_BOUND, encode
-from kinema.flow.store import FlowWriter, Quality, flow_path
+from kinema.flow.formats.sinks import open_sink
+from kinema.flow.options import STORE, FlowOptions
+from kinema.flow.outputs import written_bytes
+from kinema.flow.sinks import AdaptiveStoreSink, FlowSink, StoreSink
+from kinema.flow.source_pairs import Shares, flow_size, stream_flow
+from kinema.flow.store import flow_path
 from kinema.video.frames import FrameSource, open_frames
-from kinema.video.reader import VideoReader
-from kinema.video.sizes import shrunk_size
 
-STORE_FORMAT = 1
-_CHUNK_PAIRS = 16  # computed at once: bounds the memory
+__all__ = ["FlowJob", "FlowOptions", "Outcome", "run_job", "store_flow"]
+
+_UNFINISHED = re.compile(r"\.(.+)\.[^.]+\.part(\.[^.]+|)")  # see `kinema.files.replacing`
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,113 +39,102 @@ class FlowJob:
 
 
 @dataclass(frozen=True, kw_only=True)
-class FlowOptions:
-    """How flow is computed and stored."""
-
-    algorithm: str = "dis"  # a name of `kinema.flow.algorithms`
-    bound: float = DEFAULT_BOUND  # pixels per frame at the ends of the uint8 scale
-    size: str = "none"  # frames are resized to this before: "WxH", "short:S" or "none"
-    quality: Quality = "standard"  # or "lossless"
-
-    def identity(self) -> dict[str, Any]:
-        """Return what decides the content of a store, as stores and manifests record it."""
-        return {
-            "format": STORE_FORMAT,
-            "algorithm": self.algorithm,
-            "parameters": parameters(self.algorithm),
-            "bound": self.bound,
-            "size": self.size,
-            "quality": self.quality,
-        }
-
-
-@dataclass(frozen=True, kw_only=True)
 class Outcome:
     """What became of a video: a store, or the reason why there is none."""
 
     id: str
     pairs: int = 0
     bytes: int = 0
-    seconds: float = 0.0  # on one core
+    shares: Shares = field(default_factory=Shares)
     failure: str = ""
     is_disk_full: bool = False
+
+    @property
+    def seconds(self) -> float:
+        """Time that the video took on one core."""
+        return self.shares.total
 
 
 def run_job(job: FlowJob, out: Path, options: FlowOptions) -> Outcome:
     """Make the store of one video; whatever is wrong with the video becomes the reason."""
-    started = time.monotonic()
+    shares = Shares()
     try:
-        path = flow_path(out, job.id)
-        pairs = store_flow(job, path, options)
+        pairs = store_flow(job, out, options, shares=shares)
+        num_bytes = written_bytes(out, job.id, options)
     except (KinemaError, OSError, MemoryError, av.FFmpegError, cv2.error) as error:
-        cause = error if isinstance(error, OSError) else error.__cause__
-        return Outcome(
-            id=job.id,
-            failure=str(error) or type(error).__name__,
-            is_disk_full=isinstance(cause, OSError) and cause.errno == errno.ENOSPC,
+        return _failed(job, error)
+    return Outcome(id=job.id, pairs=pairs, bytes=num_bytes, shares=shares)
+
+
+def _failed(job: FlowJob, error: Exception) -> Outcome:
+    cause = error if isinstance(error, OSError) else error.__cause__
+    is_disk_full = isinstance(cause, OSError) and cause.errno == errno.ENOSPC
+    reason = str(error) or type(error).__name__
+    if is_disk_full and cause is error:
+        reason = (
+            f"No space left on the disk while storing the flow of {job.path}: nothing half-written "
+            "is left. Free some space and run the same command again."
         )
-    seconds = time.monotonic() - started
-    return Outcome(id=job.id, pairs=pairs, bytes=path.stat().st_size, seconds=seconds)
+    return Outcome(id=job.id, failure=reason, is_disk_full=is_disk_full)
 
 
-def store_flow(job: FlowJob, path: Path, options: FlowOptions) -> int:
-    """Compute the flow of a video, streamed, and store it; return the number of pairs.
+def store_flow(
+    job: FlowJob, out: Path, options: FlowOptions, *, shares: Shares | None = None
+) -> int:
+    """Compute the flow of a video, streamed, and store it in `out`; return the number of pairs.
 
     Raises:
-        KinemaError: the video cannot be read, has one frame, or the disk is full.
+        KinemaError: the video cannot be read, is too short, changes its picture size, or the disk
+            is full.
     """
-    remove_leftovers(path)
-    with closing(open_frames(job.path)) as source:
-        pairs = _encoded_pairs(source, options)
-        first = next(pairs, None)
-        if first is None:
-            raise KinemaError(f"{job.path} has only one frame: flow needs two at least.")
-        sha256, source_bytes = fingerprint(job.path)
-        metadata = {
-            **options.identity(),
-            "kinema": __version__,
-            "source": job.path.name,
-            "source_sha256": sha256,
-            "source_bytes": source_bytes,
-        }
-        height, width = first.shape[:2]
-        with FlowWriter(
-            path,
-            width=width,
-            height=height,
-            metadata=metadata,
-            quality=options.quality,
-            fps=float(getattr(source, "fps", 25.0)),
-        ) as writer:
-            writer.write(first)
-            for pair_HW2 in pairs:
-                writer.write(pair_HW2)
-    return writer.num_pairs
+    shares, started = shares or Shares(), time.monotonic()
+    with shares.decoding():
+        source = open_frames(job.path)
+    with closing(source), _open_sink(job, out, options, source, shares) as sink:
+        on_frame = sink.write_frame if sink.wants_frames else None
+        for flow_2HW in stream_flow(source, options, shares=shares, on_frame=on_frame):
+            sink.write_pair(flow_2HW)
+        if not sink.num_pairs:
+            raise KinemaError(_too_short(job, options))
+    shares.write = time.monotonic() - started - shares.decode - shares.flow
+    return sink.num_pairs
 
 
-def _encoded_pairs(source: FrameSource, options: FlowOptions) -> Iterator[NDArray[np.uint8]]:
-    size = shrunk_size(options.size, height=source.height, width=source.width)
-    gray: list[NDArray[np.uint8]] = []
+def _open_sink(
+    job: FlowJob, out: Path, options: FlowOptions, source: FrameSource, shares: Shares
+) -> FlowSink:
+    if options.format != STORE:
+        return open_sink(
+            out, job.id, name=options.format, bound=options.bound, stride=options.stride
+        )
+    with shares.decoding():
+        height, width = flow_size(source, options)
+        sha256, num_bytes = fingerprint(job.path)
+    metadata = {
+        **options.identity(),
+        "kinema": __version__,
+        "source": job.path.name,
+        "source_sha256": sha256,
+        "source_bytes": num_bytes,
+    }
+    make = AdaptiveStoreSink if options.adaptive else StoreSink
+    return make(
+        flow_path(out, job.id),
+        height=height,
+        width=width,
+        metadata=metadata,
+        quality=options.quality,
+        fps=float(getattr(source, "fps", 25.0)),
+    )
 
-    def flush() -> Iterator[NDArray[np.uint8]]:
-        flow = compute(np.stack(gray), algorithm=options.algorithm)
-        yield from encode(flow, bound=options.bound)
-        del gray[:-1]
 
-    for frame_HWC in _stream(source):
-        gray.append(gray_from_rgb(frame_HWC[None], size=size)[0])
-        if len(gray) > _CHUNK_PAIRS:
-            yield from flush()
-    if gray:
-        yield from flush()
-
-
-def _stream(source: FrameSource) -> Iterator[NDArray[np.uint8]]:
-    if isinstance(source, VideoReader):
-        yield from source.stream()
-    else:
-        for index in range(source.num_frames):
-            yield source.read([index])[0]
+def _too_short(job: FlowJob, options: FlowOptions) -> str:
+    if abs(options.stride) == 1:
+        return f"{job.path} has only one frame: flow needs two at least."
+    return (
+        f"{job.path} has too few frames: flow at stride {options.stride} needs "
+        f"{abs(options.stride) + 1} at least."
+    )
 
 
 def fingerprint(path: Path) -> tuple[str, int]:
@@ -169,7 +158,17 @@ def _images(folder: Path) -> list[Path]:
     return sorted(item for item in folder.iterdir() if item.is_file())
 
 
-def remove_leftovers(path: Path) -> None:
-    """Remove the unfinished files that a killed process left beside a store."""
-    for leftover in path.parent.glob(f".{glob.escape(path.stem)}.*.part{path.suffix}"):
-        leftover.unlink(missing_ok=True)
+def remove_leftovers(paths: Iterable[Path]) -> None:
+    """Remove what killed processes left unfinished of these files and folders, and nothing else."""
+    folders: dict[Path, set[str]] = {}
+    for path in paths:
+        folders.setdefault(path.parent, set()).add(path.name)
+    for folder, names in folders.items():
+        for item in folder.iterdir() if folder.is_dir() else ():
+            match = _UNFINISHED.fullmatch(item.name)
+            if not match or "".join(match.groups()) not in names:
+                continue
+            if item.is_dir():
+                shutil.rmtree(item, ignore_errors=True)
+            else:
+                item.unlink(missing_ok=True)

@@ -7,12 +7,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kinema.errors import KinemaError
-from kinema.flow.algorithms import compute, find_algorithm, gray_from_rgb
-from kinema.flow.encoding import DEFAULT_BOUND, encode
+from kinema.flow.encoding import DEFAULT_BOUND, BoundFinder, encode, half
+from kinema.flow.options import MOTION_VECTORS, FlowOptions, Gray
+from kinema.flow.source_pairs import (
+    CHUNK_PAIRS,
+    ComputedPairs,
+    PairSource,
+    VectorPairs,
+    flow_size,
+    stream_flow,
+)
 from kinema.video.frames import FrameSource
-from kinema.video.sizes import shrunk_size
 
-_CHUNK_PAIRS = 16  # computed at once: bounds the memory
 _CACHED_PAIRS = 64
 
 
@@ -23,7 +29,7 @@ class LiveFlow:
     only what is new.
 
     Attributes:
-        num_frames: number of pairs, one fewer than there are frames.
+        num_frames: number of pairs: as many fewer than there are frames as the stride is.
         height: of the flow, pixels.
         width: of the flow, pixels.
     """
@@ -34,28 +40,74 @@ class LiveFlow:
         *,
         algorithm: str = "dis",
         bound: float = DEFAULT_BOUND,
+        adaptive: bool = False,
         size: str = "none",
+        stride: int = 1,
+        gray: Gray = "after",
+        warp: bool = False,
     ) -> None:
         """Compute nothing yet.
 
         Args:
-            frames: RGB frames; closed together with this.
+            frames: RGB frames; closed together with this. Motion vectors need a video file.
             algorithm: a name of `kinema.flow.algorithms`.
-            bound: pixels per frame at the ends of the uint8 scale.
+            bound: pixels per stride at the ends of the uint8 scale.
+            adaptive: take the video's own bound instead. The first read then goes through the
+                whole video to find it.
             size: to which frames are resized before: "WxH", "short:S" or "none".
+            stride: from frame t to frame t + stride.
+            gray: frames become gray after they are resized, or before.
+            warp: whether the camera's motion is taken out.
 
         Raises:
-            UsageError: there is no such algorithm or size.
-            KinemaError: there are fewer than two frames.
+            UsageError: there is no such algorithm, size or other value.
+            KinemaError: there are too few frames, or they are from no video file.
         """
-        find_algorithm(algorithm)
-        if frames.num_frames < 2:
-            raise KinemaError(f"Flow needs two frames at least: there is {frames.num_frames}.")
-        self._frames, self._algorithm, self._bound = frames, algorithm, bound
-        self.height, self.width = shrunk_size(size, height=frames.height, width=frames.width)
-        self.num_frames = frames.num_frames - 1
+        options = FlowOptions(
+            algorithm=algorithm,
+            bound=bound,
+            adaptive=adaptive,
+            size=size,
+            stride=stride,
+            gray=gray,
+            warp=warp,
+        )
+        options.check()
+        check_length(frames.num_frames, options)
+        self._frames, self._options = frames, options
+        self.height, self.width = flow_size(frames, options)
+        self.num_frames = options.num_pairs(frames.num_frames)
+        self._bound = None if adaptive else bound
+        self._source: PairSource
+        if algorithm == MOTION_VECTORS:
+            self._source = VectorPairs(frames, options)
+        else:
+            self._source = ComputedPairs(frames, options)
         self._pairs: OrderedDict[int, NDArray[np.uint8]] = OrderedDict()
-        self._last_gray: tuple[int, NDArray[np.uint8]] | None = None
+
+    @classmethod
+    def of(cls, frames: FrameSource, options: FlowOptions) -> "LiveFlow":
+        """Return live flow with the options of a store (its quality and format mean nothing)."""
+        return cls(
+            frames,
+            algorithm=options.algorithm,
+            bound=options.bound,
+            adaptive=options.adaptive,
+            size=options.size,
+            stride=options.stride,
+            gray=options.gray,
+            warp=options.warp,
+        )
+
+    @property
+    def bound(self) -> float:
+        """Pixels per stride at the ends of the uint8 scale; an adaptive one is found now."""
+        if self._bound is None:
+            finder = BoundFinder()
+            for flow_2HW in stream_flow(self._frames, self._options):
+                finder.add(half(flow_2HW))
+            self._bound = finder.bound()
+        return self._bound
 
     def read(self, indices: Sequence[int]) -> NDArray[np.uint8]:
         """Return encoded pairs (T, H, W, 2), any order, repeats allowed.
@@ -96,18 +148,9 @@ class LiveFlow:
             self._pairs.popitem(last=False)
 
     def _compute(self, first: int, last: int) -> NDArray[np.uint8]:
-        flow = compute(self._gray(first, last + 1), algorithm=self._algorithm)
-        return encode(flow, bound=self._bound)
-
-    def _gray(self, first: int, last: int) -> NDArray[np.uint8]:
-        """Return the gray frames first to last, the first one from memory where it is there."""
-        known = self._last_gray if self._last_gray and self._last_gray[0] == first else None
-        rgb = self._frames.read(range(first + (known is not None), last + 1))
-        gray_THW = gray_from_rgb(rgb, size=(self.height, self.width))
-        if known:
-            gray_THW = np.concatenate((known[1][None], gray_THW))
-        self._last_gray = last, gray_THW[-1].copy()
-        return gray_THW
+        bound = self.bound
+        flow_T2HW = self._source.pairs(first, last)
+        return encode(half(flow_T2HW) if self._options.adaptive else flow_T2HW, bound=bound)
 
     def close(self) -> None:
         """Close the frames and forget the pairs."""
@@ -115,11 +158,25 @@ class LiveFlow:
         self._pairs.clear()
 
 
+def check_length(num_frames: int, options: FlowOptions) -> None:
+    """Refuse a video that is too short for one pair.
+
+    Raises:
+        KinemaError: says how many frames it has and needs.
+    """
+    if not options.num_pairs(num_frames):
+        needed = "two" if abs(options.stride) == 1 else str(abs(options.stride) + 1)
+        raise KinemaError(
+            f"Flow at stride {options.stride} needs {needed} frames at least: "
+            f"there {'is' if num_frames == 1 else 'are'} {num_frames}."
+        )
+
+
 def _runs(indices: Sequence[int]) -> Iterator[tuple[int, int]]:
     """Yield (first, last) of every run of neighbours, cut into chunks."""
     start = 0
     for end in range(1, len(indices) + 1):
         is_neighbour = end < len(indices) and indices[end] == indices[end - 1] + 1
-        if not is_neighbour or end - start == _CHUNK_PAIRS:
+        if not is_neighbour or end - start == CHUNK_PAIRS:
             yield indices[start], indices[end - 1]
             start = end

@@ -8,10 +8,13 @@ from kinema import __version__
 from kinema.console import say
 from kinema.errors import KinemaError
 from kinema.files import read_json, write_json
+from kinema.flow.formats.sinks import is_complete
 from kinema.flow.job import FlowJob, FlowOptions, source_bytes
+from kinema.flow.options import STORE
 from kinema.flow.store import FlowStore, flow_path
 
-_NAME = "manifest.json"
+MANIFEST = "manifest.json"
+_ATTEMPTS = 3
 
 
 def pin_settings(out: Path, options: FlowOptions) -> None:
@@ -20,7 +23,7 @@ def pin_settings(out: Path, options: FlowOptions) -> None:
     Raises:
         KinemaError: the folder was made with other settings.
     """
-    path = out / _NAME
+    path = out / MANIFEST
     if path.exists():
         _check_same(path, read_json(path).get("settings", {}), options)
     else:
@@ -33,20 +36,22 @@ def stored_options(out: Path) -> FlowOptions:
     Raises:
         KinemaError: there is no flow.
     """
-    path = out / _NAME
+    path = out / MANIFEST
     if not path.is_file():
         raise KinemaError(f"There is no stored flow in {out}: make it with `kinema flow`.")
-    settings = read_json(path)["settings"]
-    names = ("algorithm", "bound", "size", "quality")
-    return FlowOptions(**{name: settings[name] for name in names})
+    return FlowOptions.from_identity(read_json(path)["settings"])
 
 
 def pending_jobs(jobs: Sequence[FlowJob], out: Path, options: FlowOptions) -> list[FlowJob]:
     """Return the jobs without a whole store; a damaged store or a changed source is done again.
 
+    In an older tool's layout, where nothing tells the source, the number of files counts.
+
     Raises:
         KinemaError: a store was made with other settings.
     """
+    if options.format != STORE:
+        return [job for job in jobs if not is_there(job, out, options)]
     pending = []
     for job in jobs:
         path = flow_path(out, job.id)
@@ -66,9 +71,15 @@ def pending_jobs(jobs: Sequence[FlowJob], out: Path, options: FlowOptions) -> li
     return pending
 
 
+def is_there(job: FlowJob, out: Path, options: FlowOptions) -> bool:
+    """Return whether a video is complete in an older tool's layout."""
+    num_pairs = options.num_pairs(job.num_frames) if job.num_frames else 0
+    return is_complete(out, job.id, num_pairs, name=options.format, stride=options.stride)
+
+
 def write_manifest(out: Path, options: FlowOptions) -> None:
     """Describe all whole stores in `out` in its manifest."""
-    _write(out / _NAME, options, dict(_described(out)))
+    _write(out / MANIFEST, options, dict(_described(out)))
 
 
 def _described(out: Path) -> Iterator[tuple[str, dict[str, Any]]]:
@@ -90,13 +101,24 @@ def _described(out: Path) -> Iterator[tuple[str, dict[str, Any]]]:
 
 
 def _write(path: Path, options: FlowOptions, videos: dict[str, Any]) -> None:
-    write_json(path, {"kinema": __version__, "settings": options.identity(), "videos": videos})
+    content = {"kinema": __version__, "settings": options.identity(), "videos": videos}
+    for _ in range(_ATTEMPTS):
+        try:
+            return write_json(path, content)
+        except FileNotFoundError:  # another run on this folder took our half for a leftover
+            continue
+    return write_json(path, content)
 
 
 def _check_same(path: Path, found: dict[str, Any], options: FlowOptions) -> None:
+    usual = FlowOptions().identity()  # what was made before a setting existed has its default
     for name, value in options.identity().items():
-        if found.get(name) != value:
+        held = found.get(name, usual[name])
+        if name == "bound" and options.adaptive and found.get("adaptive"):
+            continue
+        if held != value:
+            option = "format" if name == "layout" else name
             raise KinemaError(
-                f"{path} was made with {name}={found.get(name)}, but {name}={value} is asked for. "
+                f"{path} was made with {option}={held}, but {option}={value} is asked for. "
                 "Choose another output folder, ask for the old settings, or delete the old flow."
             )

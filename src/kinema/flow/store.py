@@ -14,6 +14,7 @@ from types import TracebackType
 from typing import Any, Literal, get_args
 
 import av
+import cv2
 import numpy as np
 from av.video.reformatter import ColorRange
 from av.video.stream import VideoStream
@@ -21,8 +22,8 @@ from numpy.typing import NDArray
 
 from kinema.errors import KinemaError, UsageError
 from kinema.files import replacing
-from kinema.flow.encoding import ZERO
-from kinema.video.packed import PackedVideo, append_index
+from kinema.flow.encoding import DEFAULT_BOUND, ZERO, rescaling
+from kinema.video.packed import PackedVideo, append_index, store_path
 
 Quality = Literal["standard", "lossless"]
 _QUANTISER: dict[str, int] = {"standard": 18, "lossless": 0}
@@ -35,12 +36,19 @@ def flow_path(folder: Path, video_id: str) -> Path:
     Raises:
         UsageError: the id would lead out of the folder.
     """
-    path = folder / f"{video_id}.mp4"
-    if not video_id or Path(video_id).is_absolute() or ".." in Path(video_id).parts:
+    return store_path(folder, video_id)
+
+
+def check_quality(name: str) -> None:
+    """Refuse a quality that does not exist.
+
+    Raises:
+        UsageError: says which there are.
+    """
+    if name not in _QUANTISER:
         raise UsageError(
-            f"'{video_id}' cannot be the id of a video: write a relative path without '..'."
+            f"There is no quality '{name}' of flow stores: {' or '.join(get_args(Quality))}."
         )
-    return path
 
 
 class FlowWriter:
@@ -72,10 +80,7 @@ class FlowWriter:
         Raises:
             UsageError: there is no such quality.
         """
-        if quality not in _QUANTISER:
-            raise UsageError(
-                f"There is no quality '{quality}' of flow stores: {' or '.join(get_args(Quality))}."
-            )
+        check_quality(quality)
         self.path = Path(path)
         self.num_pairs = 0
         self._shape = height, width
@@ -153,22 +158,31 @@ class FlowWriter:
 
 
 class FlowStore:
-    """Reads the flow of one video: frames are encoded pairs; pair t leads from frame t to t + 1.
+    """Reads the flow of one video: frames are encoded pairs.
 
+    Pair t leads from frame t to t + stride; with a negative stride s, from frame t - s to frame t.
     Opening reads a few kilobytes and holds no file open: a store can be pickled, and shared
     between processes.
 
     Attributes:
-        num_frames: number of pairs, one fewer than the video has frames.
+        num_frames: number of pairs, as many fewer than the video has frames as the stride is.
         height: of the flow, pixels.
         width: of the flow, pixels.
-        metadata: algorithm, parameters, bound, quality, source and so on.
-
-    Raises:
-        KinemaError: the file is missing, truncated, damaged, or not a flow store.
+        bound: at which pairs are given, pixels per stride.
+        metadata: algorithm, parameters, the bound in the file, quality, source and so on.
     """
 
-    def __init__(self, path: Path | str) -> None:
+    def __init__(self, path: Path | str, *, as_bound: float | None = None) -> None:
+        """Open a store.
+
+        Args:
+            path: the file.
+            as_bound: pairs are given encoded at this bound, whatever the file has; None: as the
+                file has them.
+
+        Raises:
+            KinemaError: the file is missing, truncated, damaged, or not a flow store.
+        """
         self._video = PackedVideo(path)
         self.path, self.metadata = self._video.path, self._video.metadata
         if self.metadata.get("kind") != "flow":
@@ -176,6 +190,9 @@ class FlowStore:
         self.num_frames = self._video.num_frames
         self.height: int = self.metadata["height"]
         self.width: int = self.metadata["width"]
+        held = float(self.metadata.get("bound") or DEFAULT_BOUND)
+        self.bound = held if as_bound is None else as_bound
+        self._table = rescaling(held, self.bound) if self.bound != held else None
 
     def read(self, indices: Sequence[int]) -> NDArray[np.uint8]:
         """Return encoded pairs (T, H, W, 2), any order, repeats allowed.
@@ -190,11 +207,15 @@ class FlowStore:
         for slot, index in enumerate(indices):
             slots.setdefault(int(index), []).append(slot)
         for index, frame in self._video.frames(list(slots)):
-            plane = frame.planes[0]
-            picture = np.frombuffer(memoryview(plane), np.uint8).reshape(-1, plane.line_size)
+            luma = frame.planes[0]
+            picture = np.frombuffer(memoryview(luma), np.uint8).reshape(-1, luma.line_size)
             for slot in slots[index]:
-                pairs_T2HW[slot, 0] = picture[: self.height, : self.width]
-                pairs_T2HW[slot, 1] = picture[self.height : 2 * self.height, : self.width]
+                for component in range(2):
+                    top = component * self.height
+                    plane_HW = picture[top : top + self.height, : self.width]
+                    pairs_T2HW[slot, component] = (
+                        plane_HW if self._table is None else cv2.LUT(plane_HW, self._table)
+                    )
         return np.moveaxis(pairs_T2HW, 1, 3)
 
     def verify(self) -> None:
