@@ -1,4 +1,4 @@
-"""All of loading in one run: RGB straight from videos, then flow from stores against JPEG pairs.
+"""All of loading in one run: RGB from videos, stores and JPEG files, then flow from stores.
 
     python benchmarks/loader.py FOLDER_OF_VIDEOS [--videos N]
 

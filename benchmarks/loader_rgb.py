@@ -1,11 +1,12 @@
-"""RGB frames straight from videos: our reader against decord, JPEG folders and a bare PyAV loop.
+"""RGB frames from videos and from stores, against decord, JPEG folders and a bare PyAV loop.
 
-    python benchmarks/loader_rgb.py FOLDER_OF_VIDEOS [--videos N] [--rounds N]
+    python benchmarks/loader_rgb.py FOLDER_OF_VIDEOS [--videos N] [--rounds N] [--short-side S]
 
-Three random snippets of one frame each, the video opened anew each time: our reader, decord's
-`get_batch` (where installed) and OpenCV reading frame folders of JPEG quality 95. Then whole
-videos: all frames, and 25 spread evenly, against a PyAV loop that converts the same frames. All
-take turns on one core; times are CPU seconds of this process, medians over the rounds.
+Three random snippets of one frame each, the video opened anew each time: our reader, our store
+(`kinema pack`), decord's `get_batch` (where installed) and OpenCV reading frame folders of JPEG
+quality 95. Then whole videos: all frames, and 25 spread evenly, against a PyAV loop that converts
+the same frames. All take turns on one core; times are CPU seconds of this process, medians over
+the rounds. With --short-side, stores and JPEG files hold frames that were shrunk to it.
 """
 
 import argparse
@@ -22,12 +23,17 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from kinema.packing.job import PackOptions, pack_video
 from kinema.video.frames import ImageFolder
 from kinema.video.reader import VideoReader
+from kinema.video.rgb_store import RgbStore
+from kinema.video.sizes import shrunk_size
 
 NUM_SNIPPETS = 3
 NUM_TEST_FRAMES = 25
+AT_ONCE = 32  # frames, where a whole video is read from a store
 JPEG_QUALITY = 95
+STORE, JPEG = "kinema store", "JPEG folder, OpenCV"
 SUFFIXES = (".avi", ".mp4", ".mkv", ".webm", ".mov")
 
 
@@ -47,7 +53,19 @@ class Work:
 
     path: Path
     jpegs: Path
+    store: Path
     indices: list[int]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stored:
+    """The frames of one video as JPEG files and in a store, with what they cost."""
+
+    jpegs: Path
+    store: Path
+    num_frames: int
+    bytes: tuple[int, int]  # of the JPEG files, of the store
+    errors: tuple[float, float]  # mean absolute difference to the frames, grey levels
 
 
 Read = Callable[[Work], object]
@@ -63,6 +81,18 @@ def stream_ours(work: Work) -> int:
     """Read all frames with our reader."""
     with VideoReader(work.path) as reader:
         return sum(1 for _ in reader.stream())
+
+
+def read_store(work: Work) -> NDArray[np.uint8]:
+    """Read frames from our store."""
+    return RgbStore(work.store).read(work.indices)
+
+
+def stream_store(work: Work) -> int:
+    """Read all frames from our store."""
+    store = RgbStore(work.store)
+    starts = range(0, store.num_frames, AT_ONCE)
+    return sum(len(store.read(range(i, min(i + AT_ONCE, store.num_frames)))) for i in starts)
 
 
 def read_jpegs(work: Work) -> NDArray[np.uint8]:
@@ -110,16 +140,35 @@ def decord_reader() -> Read | None:
     return read
 
 
-def extract_jpegs(path: Path, out: Path) -> Path:
-    """Write all frames of a video as the older systems kept them."""
-    folder = out / path.stem
-    folder.mkdir()
+def store_frames(path: Path, out: Path, *, short_side: int | None) -> Stored:
+    """Write all frames of a video as the older systems kept them, and into a store."""
+    options = PackOptions(short_side=short_side)
+    jpegs, store = out / path.stem, out / f"{path.stem}.mp4"
+    num_frames = pack_video(path, store, options=options)
+    jpegs.mkdir()
+    found = RgbStore(store)
+    errors = np.zeros(2)
     with VideoReader(path) as reader:
-        for i, image in enumerate(reader.stream()):
+        height, width = shrunk_size(options.size, height=reader.height, width=reader.width)
+        for i, native in enumerate(reader.stream()):
+            image = native
+            if native.shape[:2] != (height, width):
+                image = cv2.resize(native, (width, height), interpolation=cv2.INTER_AREA)
             bgr = cv2.cvtColor(image, cv2.COLOR_RGB2BGR)
-            flags = [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY]
-            cv2.imwrite(str(folder / f"img_{i + 1:05d}.jpg"), bgr, flags)
-    return folder
+            name = str(jpegs / f"img_{i + 1:05d}.jpg")
+            cv2.imwrite(name, bgr, [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])
+            errors += (
+                np.abs(cv2.imread(name).astype(np.int16) - bgr).mean(),
+                np.abs(found.read([i])[0].astype(np.int16) - image).mean(),
+            )
+    jpeg_bytes = sum(item.stat().st_size for item in jpegs.iterdir())
+    return Stored(
+        jpegs=jpegs,
+        store=store,
+        num_frames=num_frames,
+        bytes=(jpeg_bytes, store.stat().st_size),
+        errors=(errors[0] / num_frames, errors[1] / num_frames),
+    )
 
 
 def measure(readers: dict[str, Read], rounds: Sequence[Sequence[Work]]) -> dict[str, list[float]]:
@@ -149,33 +198,70 @@ def make_rows(task: str, seconds: dict[str, list[float]], num_videos: int) -> li
     ]
 
 
-def rgb_rows(videos: Sequence[Path], *, rounds: int = 5, seed: int = 0) -> list[Row]:
-    """Measure random snippets and whole videos; frame folders are made in a temporary place."""
+def rgb_rows(
+    videos: Sequence[Path], *, rounds: int = 5, seed: int = 0, short_side: int | None = None
+) -> tuple[list[Row], list[str]]:
+    """Measure random snippets and whole videos; return the rows and lines about store and JPEG.
+
+    Stores and frame folders are made in a temporary place.
+    """
     rng = np.random.default_rng(seed)
     with tempfile.TemporaryDirectory() as folder:
-        jpegs = {path: extract_jpegs(path, Path(folder)) for path in videos}
-        counts = {path: len(list(images.iterdir())) for path, images in jpegs.items()}
+        stored = {path: store_frames(path, Path(folder), short_side=short_side) for path in videos}
 
         def works(choose: Callable[[int], NDArray[np.int64]]) -> list[Work]:
             return [
-                Work(path=path, jpegs=jpegs[path], indices=sorted(choose(counts[path]).tolist()))
-                for path in videos
+                Work(
+                    path=path,
+                    jpegs=item.jpegs,
+                    store=item.store,
+                    indices=sorted(choose(item.num_frames).tolist()),
+                )
+                for path, item in stored.items()
             ]
 
-        snippets: dict[str, Read] = {"kinema": read_ours}
+        snippets: dict[str, Read] = {"kinema": read_ours, STORE: read_store}
         if (decord := decord_reader()) is not None:
             snippets["decord get_batch"] = decord
-        snippets |= {"JPEG folder, OpenCV": read_jpegs, "JPEG folder, kinema": read_folder}
+        snippets |= {JPEG: read_jpegs, "JPEG folder, kinema": read_folder}
         random = [works(lambda n: rng.integers(0, n, NUM_SNIPPETS)) for _ in range(rounds)]
         spread = [works(lambda n: np.unique(np.linspace(0, n - 1, NUM_TEST_FRAMES).astype(int)))]
-        whole: dict[str, Read] = {"kinema": stream_ours, "PyAV loop": loop_over_all}
-        some: dict[str, Read] = {"kinema": read_ours, "PyAV loop": loop_over_wanted}
+        whole: dict[str, Read] = {
+            "kinema": stream_ours,
+            STORE: stream_store,
+            "PyAV loop": loop_over_all,
+        }
+        some: dict[str, Read] = {
+            "kinema": read_ours,
+            STORE: read_store,
+            "PyAV loop": loop_over_wanted,
+            JPEG: read_jpegs,
+        }
         results = {
             "three random snippets": measure(snippets, random),
             "all frames": measure(whole, spread * rounds),
             f"{NUM_TEST_FRAMES} frames": measure(some, spread * rounds),
         }
-    return [row for task, times in results.items() for row in make_rows(task, times, len(videos))]
+    rows = [row for task, times in results.items() for row in make_rows(task, times, len(videos))]
+    return rows, against_jpeg(list(stored.values()), results["three random snippets"])
+
+
+def against_jpeg(stored: Sequence[Stored], seconds: dict[str, list[float]]) -> list[str]:
+    """Compare store and JPEG files: bytes, error, and clips per second in the same rounds."""
+    num_frames = np.array([item.num_frames for item in stored])
+    jpeg_bytes, store_bytes = np.array([item.bytes for item in stored]).sum(0) / num_frames.sum()
+    errors = np.array([item.errors for item in stored])
+    jpeg_error, store_error = (errors * num_frames[:, None]).sum(0) / num_frames.sum()
+    ratios = sorted(np.asarray(seconds[JPEG]) / np.asarray(seconds[STORE]))
+    return [
+        f"JPEG: {jpeg_bytes:.0f} bytes a frame, mean error {jpeg_error:.2f} grey levels, "
+        f"worst video {errors[:, 0].max():.2f}",
+        f"store: {store_bytes:.0f} bytes a frame, mean error {store_error:.2f}, "
+        f"worst video {errors[:, 1].max():.2f}",
+        f"bytes: store / JPEG = 1 / {jpeg_bytes / store_bytes:.2f}",
+        f"clips/s: store / JPEG = {ratios[len(ratios) // 2]:.2f} "
+        f"({ratios[0]:.2f} to {ratios[-1]:.2f} over {len(ratios)} rounds)",
+    ]
 
 
 def use_one_core() -> None:
@@ -199,13 +285,16 @@ def main() -> None:
     parser.add_argument("folder", type=Path)
     parser.add_argument("--videos", type=int, default=None, help="use only so many")
     parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--short-side", type=int, default=None, help="of stored frames, pixels")
     arguments = parser.parse_args()
     use_one_core()
     videos = find_videos(arguments.folder, at_most=arguments.videos)
     print(f"{len(videos)} videos, {arguments.rounds} rounds, one core, CPU time")
     print(f"{'task':24s}{'reader':24s}{'videos/s':>10s}{'time / ours':>13s}")
-    for row in rgb_rows(videos, rounds=arguments.rounds):
+    rows, lines = rgb_rows(videos, rounds=arguments.rounds, short_side=arguments.short_side)
+    for row in rows:
         print(f"{row.task:24s}{row.reader:24s}{row.videos_per_second:10.1f}{row.times_ours:13.2f}")
+    print("\n".join(lines))
 
 
 if __name__ == "__main__":

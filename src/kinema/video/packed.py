@@ -9,13 +9,14 @@ needs, and gives them to the decoder.
 """
 
 import json
+import platform
 import struct
 import zlib
 from base64 import b64decode, b64encode
-from bisect import bisect_right
 from collections import deque
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
+from io import FileIO
 from itertools import chain
 from pathlib import Path
 from typing import Any, BinaryIO, cast
@@ -25,7 +26,7 @@ import numpy as np
 from av.video.codeccontext import VideoCodecContext
 from numpy.typing import NDArray
 
-from kinema.errors import KinemaError
+from kinema.errors import KinemaError, UsageError
 
 _BOX_ID = b"kinema-packed-v1"
 _BOX_HEAD = struct.Struct(">I4s16s")
@@ -35,7 +36,21 @@ _PACKET = np.dtype([("offset", "<u8"), ("size", "<u4"), ("is_keyframe", "u1")])
 # Decoders to be used again: a new one costs as much as to decode two small frames.
 _IDLE_DECODERS: deque[tuple[str, bytes, VideoCodecContext]] = deque(maxlen=4)
 _VERIFIED_FRAMES = 256  # at once: bounds the memory
-_TAIL_BYTES = 16384  # holds the index of a thousand frames: one read for most files
+_TAIL_BYTES = 8192  # holds the index of five hundred frames: one read for most files
+
+
+def store_path(folder: Path, video_id: str) -> Path:
+    """Return where the packed video of a video lies: ``folder/<id>.mp4``.
+
+    Raises:
+        UsageError: the id would lead out of the folder.
+    """
+    path = folder / f"{video_id}.mp4"
+    if not video_id or Path(video_id).is_absolute() or ".." in Path(video_id).parts:
+        raise UsageError(
+            f"'{video_id}' cannot be the id of a video: write a relative path without '..'."
+        )
+    return path
 
 
 def append_index(path: Path, *, metadata: dict[str, Any]) -> None:
@@ -90,7 +105,7 @@ class PackedVideo:
     def __init__(self, path: Path | str) -> None:
         self.path = Path(path)
         header, self._table = self._read_index()
-        self._keyframes = np.flatnonzero(self._table["is_keyframe"]).tolist()
+        self._is_keyframe = self._table["is_keyframe"].tobytes()
         self._codec: str = header["codec"]
         self._extradata = b64decode(header["extradata"])
         self._media = header["media_bytes"], header["media_crc32"]
@@ -99,7 +114,7 @@ class PackedVideo:
 
     def _read_index(self) -> tuple[dict[str, Any], NDArray[np.void]]:
         try:
-            with self.path.open("rb") as handle:
+            with self.path.open("rb", buffering=0) as handle:
                 file_bytes = handle.seek(0, 2)
                 tail = _tail(handle, file_bytes, _TAIL_BYTES)
                 box_bytes = _box_bytes(tail)
@@ -111,7 +126,7 @@ class PackedVideo:
         checksum, head_bytes, _, _ = _FOOTER.unpack(tail[-_FOOTER.size :] or bytes(_FOOTER.size))
         if not box_bytes or zlib.crc32(content) != checksum:
             raise self._damaged("its index is missing: the file was cut off, or is no store")
-        header = json.loads(content[:head_bytes])
+        header = json.loads(content[:head_bytes].decode())
         if header["media_bytes"] != file_bytes - box_bytes:
             raise self._damaged("bytes are missing in the middle or were added")
         return header, np.frombuffer(content[head_bytes:], _PACKET)
@@ -155,8 +170,11 @@ class PackedVideo:
                 begin, end = rows[0][0], rows[-1][0] + rows[-1][1]
                 handle.seek(begin)
                 content = handle.read(end - begin)
+                if len(content) < end - begin:
+                    raise self._damaged("it became shorter while it was read")
                 for index, (offset, size, _) in enumerate(rows, first):
-                    packet = av.Packet(content[offset - begin : offset - begin + size])
+                    packet = av.Packet(size)  # with zeros after its end; Packet(data) has none
+                    packet.update(content[offset - begin : offset - begin + size])
                     packet.pts = packet.dts = index
                     yield packet
 
@@ -164,7 +182,7 @@ class PackedVideo:
         """Return first and last of the packets to decode: neighbours, read from disk at once."""
         runs: list[tuple[int, int]] = []
         for index in wanted:
-            keyframe = self._keyframes[bisect_right(self._keyframes, index) - 1]
+            keyframe = max(0, self._is_keyframe.rfind(1, 0, index + 1))
             if runs and keyframe <= runs[-1][1] + 1:
                 runs[-1] = runs[-1][0], index
             else:
@@ -196,12 +214,15 @@ def _take_decoder(codec: str, extradata: bytes) -> VideoCodecContext:
     decoder = cast(VideoCodecContext, av.CodecContext.create(codec, "r"))
     decoder.extradata = extradata
     decoder.thread_count = 1
+    decoder.options = {"err_detect": "explode"}  # not an image with holes, but an error
+    if platform.machine() in ("x86_64", "AMD64"):  # there it is an eighth faster, of MPEG-4 alone
+        decoder.options = {**decoder.options, "idct": "xvid"}
     return decoder
 
 
-def _tail(handle: BinaryIO, file_bytes: int, num_bytes: int) -> bytes:
+def _tail(handle: FileIO, file_bytes: int, num_bytes: int) -> bytes:
     handle.seek(max(0, file_bytes - num_bytes))
-    return handle.read()
+    return handle.read(num_bytes)
 
 
 def _box_bytes(tail: bytes) -> int:
