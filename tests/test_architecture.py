@@ -12,10 +12,11 @@ PACKAGE = Path(__file__).parents[1] / "src" / "kinema"
 FILES = sorted(PACKAGE.rglob("*.py"))
 # From low to high: a file imports only from lower rows, or from its own row.
 LAYERS = (
-    ("errors", "files", "console"),
+    ("errors", "files", "console", "workers"),
     ("config", "recipes", "scores", "metrics", "fusion", "score_formats", "comparison"),
     ("video",),
     ("flow",),
+    ("packing",),
     ("datasets",),
     ("data", "models"),
     ("weights",),
@@ -33,7 +34,16 @@ LAYERS = (
     ),
     ("pipeline", "environment"),
     ("api",),
-    ("cli", "cli_options", "cli_tables", "__init__", "__main__"),
+    (
+        "cli",
+        "cli_data",
+        "cli_flow",
+        "cli_scores",
+        "cli_options",
+        "cli_tables",
+        "__init__",
+        "__main__",
+    ),
 )
 STRANGERS = {"data", "models", "datasets"}
 MAX_FILE_LINES, MAX_FUNCTION_LINES, MAX_PARAMETERS = 400, 70, 8
@@ -114,7 +124,9 @@ def test_sizes(path: Path) -> None:
         assert length <= MAX_FUNCTION_LINES, f"{function.name}: {length} lines"
         count = len(function.args.args) + len(function.args.kwonlyargs)
         # A command of the command line has one parameter per option.
-        if path.name != "cli.py":
+        # A kernel of Triton has one for every array, stride and constant.
+        is_kernel = any("triton" in ast.unparse(item) for item in function.decorator_list)
+        if not (is_kernel or path.name.startswith("cli")):
             assert count <= MAX_PARAMETERS + 1, f"{function.name}: {count} parameters"
 
 
@@ -123,7 +135,7 @@ def test_public_functions_are_documented_and_annotated(path: Path) -> None:
     assert ast.get_docstring(tree_of(path)), "a module says why it exists"
     for function in functions(path):
         assert function.returns is not None, f"{function.name} has no return annotation"
-        if path.name != "cli.py":
+        if not path.name.startswith("cli"):
             assert not function.args.kwarg or function.name.startswith("_"), function.name
 
 

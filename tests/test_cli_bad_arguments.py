@@ -43,7 +43,7 @@ def test_the_command_line_itself(finished, tmp_path, words):
 
 WRONG = {
     ("train", "INDEX", "-o", "x", "--recipe", "tsm"): "Unknown recipe 'tsm'. Did you mean 'tsn'?",
-    ("train", "INDEX", "-o", "x", "optim.lrr=1"): "Unknown setting 'optim.lrr'. Did you mean 'lr'?",
+    ("train", "INDEX", "-o", "x", "optim.lrr=1"): "Unknown setting 'optim.lrr'. Did you mean 'optim.lr'?",
     ("train", "INDEX", "-o", "x", "lr=1"): "Did you mean 'optim.lr'?",
     ("train", "INDEX", "-o", "x", "optim.lr=fast"): "optim.lr=fast is not possible: a number is",
     ("train", "INDEX", "-o", "x", "train.epochs=1.5"): "a whole number is expected",
@@ -68,6 +68,8 @@ WRONG = {
     ("flow", "INDEX", "-o", "x", "--bound", "0"): "The bound must be positive",
     ("fuse", "A.npz"): "fusion needs two score files at least",
     ("fuse", "A.npz", "B.npz", "--weights", "1", "--search-on", "C.npz"): "not both",
+    ("fuse", "A{}.npz", "B.npz", "--splits", "3"): "B.npz has no {} in its name, which --splits 3",
+    ("fuse", "A{}.npz", "B{}.npz"): "A{}.npz has {} in its name: say how many --splits there are",
     ("fuse", "RUN/rgb/scores/test.npz", "RUN/flow/scores/test.npz", "--weights", "1"):
         "1 weights (1) for 2 score files: give one per file",
 }  # fmt: skip
@@ -103,7 +105,7 @@ FAILED = {
         "cannot be read as weights",
     ("train", "INDEX", "-o", "x", "--recipe", "scratch", "model.weights=RUN/rgb/best.safetensors"):
         "does not fit the backbone 'resnet18'",
-    ("train", "INDEX", "-o", "x", "--device", "cuda"): "no CUDA device is visible",
+    ("train", "INDEX", "-o", "x", "--device", "cuda"): "torch sees no CUDA device: take cpu",
     ("train", "INDEX", "-o", "RUN/results.json", "--recipe", "tiny"): "results.json: File exists.",
     ("report", "RUN", "-o", "RUN/results.json/x.html"): "a file where a folder is needed",
 }  # fmt: skip

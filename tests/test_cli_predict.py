@@ -140,7 +140,7 @@ def test_wrong_arguments(finished, words, message):
     ("words", "message"),
     [
         (("gone.mp4",), "'gone.mp4' is no video file, no folder with videos and no pattern"),
-        (("--device", "cuda"), "no CUDA device is visible"),
+        (("--device", "cuda"), "torch sees no CUDA device: take cpu"),
         (("--device", "gpu"), "Unknown device 'gpu': choose auto, cpu, cuda or cuda:N."),
     ],
 )

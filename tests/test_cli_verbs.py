@@ -10,16 +10,18 @@ import pytest
 
 import kinema as package
 from helpers_cli import STREAMS, FinishedRun, copy_of, kinema
+from helpers_scores import random_scores
 from kinema.cli import app
 from kinema.engine.checkpoint import read_info
 from kinema.engine.protocols import PROTOCOLS
 from kinema.fusion import fuse, search_weights
 from kinema.metrics import top_k
 from kinema.recipes import RECIPES
-from kinema.scores import load_scores
+from kinema.scores import load_scores, save_scores
 from kinema.testing import TestOptions
 
 VERBS = [command.name or command.callback.__name__ for command in app.registered_commands]
+VERBS += [group.name for group in app.registered_groups]
 
 
 def score_files(run: FinishedRun, part: str = "test") -> list:
@@ -28,7 +30,7 @@ def score_files(run: FinishedRun, part: str = "test") -> list:
 
 def test_help_lists_every_verb():
     shown = kinema("--help")
-    assert shown.code == 0 and len(VERBS) == 12
+    assert shown.code == 0 and len(VERBS) == 13
     lines = shown.out.splitlines()
     for verb in VERBS:
         (line,) = (line for line in lines if line.startswith(f"  {verb} "))
@@ -70,7 +72,7 @@ def test_flow_goes_on_in_parts_and_is_verified(finished, tmp_path):
     first = kinema(*words, "--shard", "0/8")
     assert first.code == 0 and first.out.startswith("3 videos stored (0 of them before)")
     assert len(list(store.rglob("*.mp4"))) == 3
-    assert " 27 pairs in " in first.out
+    assert "; 27 pairs, " in first.out
     missing = kinema(*words, "--verify")
     assert missing.code == 1 and len(missing.out.splitlines()) == 21
     rest = kinema(*words)
@@ -130,6 +132,27 @@ def test_a_protocol_of_the_users_own(finished, tmp_path):
     options = TestOptions(protocol=str(tmp_path / "mine.json"))
     again = package.test(finished.checkpoint("rgb"), tmp_path / "b.npz", options=options)
     np.testing.assert_allclose(again.values, scores.values, atol=1e-5)
+
+
+def test_fuse_shows_the_means_over_official_splits(tmp_path):
+    for split in (1, 2, 3):
+        for stream, strength in (("rgb", 0.5), ("flow", 1.5)):
+            scores = random_scores(videos=40, classes=4, seed=split, strength=strength)
+            save_scores(scores, tmp_path / f"{stream}{split}.npz")
+    names = [tmp_path / "rgb{}.npz", tmp_path / "flow{}.npz"]
+    done = kinema("fuse", *names, "--splits", "3", "-o", tmp_path / "fused{}.npz")
+    assert done.code == 0, done.err
+    fused = [
+        fuse([load_scores(tmp_path / f"{stream}{split}.npz") for stream in ("rgb", "flow")])
+        for split in (1, 2, 3)
+    ]
+    for split, expected in enumerate(fused, 1):
+        written = load_scores(tmp_path / f"fused{split}.npz")
+        np.testing.assert_allclose(written.values, expected.values, atol=1e-7)
+    shares = [100 * top_k(one, k=1) for one in fused]
+    last = [line for line in done.out.splitlines() if line.startswith("fused")][-1]
+    figures = [float(word) for word in last.split() if word[0].isdigit()]
+    np.testing.assert_allclose(figures[:4], [*shares, np.mean(shares)], atol=0.051)
 
 
 def test_fuse_with_fractions_and_search(finished, tmp_path):

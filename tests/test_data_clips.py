@@ -17,6 +17,7 @@ from kinema.errors import KinemaError
 
 RGB = ClipSpec(stream="rgb", length=1, num_segments=3, resize="56x40", crop=32)
 FLOW = ClipSpec(stream="flow", length=5, num_segments=2, resize="short:40", crop=32)
+SPACED = ClipSpec(stream="flow", length=5, interval=3, num_segments=2, resize="short:40", crop=32)
 PLAIN = AugmentConfig(crop="random", mirror=False)
 
 
@@ -25,7 +26,7 @@ def train_clips(spec, augment=None, *, num=4, **options):
     return clips.TrainClips(make_items(num), spec, augment or AugmentConfig(), **options)
 
 
-@pytest.mark.parametrize("spec", [RGB, FLOW])
+@pytest.mark.parametrize("spec", [RGB, FLOW, SPACED])
 def test_a_clip_is_what_its_parts_say(monkeypatch, spec):
     stand_in(monkeypatch, noise_video)
     augment = AugmentConfig(photometric="medium")
@@ -34,16 +35,17 @@ def test_a_clip_is_what_its_parts_say(monkeypatch, spec):
     source = noise_video(2, spec)
     height, width = (40, 56) if spec is RGB else (40, 53)
     drawn = draw(augment, height=height, width=width, crop=32, rng=rng)
+    reach = {RGB: 1, FLOW: 5, SPACED: 13}[spec]
     starts = sample_train(
-        "tsn", num_frames=22, length=spec.length, num_segments=spec.num_segments, rng=rng
+        "tsn", num_frames=22, length=reach, num_segments=spec.num_segments, rng=rng
     )
-    indices = frames(starts, length=spec.length, num_frames=22)
+    indices = frames(starts, length=spec.length, num_frames=22, interval=spec.interval)
     channels = 3 if spec is RGB else 2
     assert x_NTCHW.shape == (*indices.shape, channels, 32, 32)
     assert (x_NTCHW.dtype, label, index) == (torch.uint8, 0, 2)
     for place, frame in np.ndenumerate(indices):
         image = resize(source.read([frame]), spec.resize)
-        negated = (0,) if spec is FLOW else ()
+        negated = () if spec is RGB else (0,)
         expected = apply(drawn, image, crop=32, negated_channels=negated)[0]
         assert np.array_equal(x_NTCHW[place].permute(1, 2, 0).numpy(), expected)
 
@@ -108,6 +110,16 @@ def test_test_clips_are_whole_and_independent_of_their_parts(monkeypatch, chunk)
     source = noise_video(1, FLOW)
     for clip in (0, 7, 18):
         expected = resize(source.read(indices[clip]), "short:40")
+        assert np.array_equal(x_NTCHW[clip].permute(0, 2, 3, 1).numpy(), expected)
+
+
+def test_test_clips_with_an_interval(monkeypatch):
+    stand_in(monkeypatch, noise_video)
+    data = clips.TestClips(make_items(2), SPACED, rule="uniform", num_clips=3, clips_per_item=3)
+    _, _, x_NTCHW = data[1]
+    source = noise_video(1, SPACED)  # 21 images: spans of 13 start at 0, 4 and 8
+    for clip, start in enumerate((0, 4, 8)):
+        expected = resize(source.read([start + 3 * i for i in range(5)]), "short:40")
         assert np.array_equal(x_NTCHW[clip].permute(0, 2, 3, 1).numpy(), expected)
 
 

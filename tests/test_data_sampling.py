@@ -3,7 +3,14 @@
 import numpy as np
 import pytest
 
-from kinema.data.sampling import TEST_RULES, frames, sample_test, sample_train
+from kinema.data.sampling import (
+    TEST_RULES,
+    fitting_interval,
+    frames,
+    sample_test,
+    sample_train,
+    span,
+)
 from kinema.errors import UsageError
 
 TRAIN_RULES = ("tsn", "zhu", "thirds", "any", "slim")
@@ -139,3 +146,20 @@ def test_unknown_rules_are_errors_with_the_closest_name():
         sample_test("zuh", num_frames=9, length=1, num_clips=1)
     with pytest.raises(UsageError, match=r"rule 'tns'.*Did you mean 'tsn'\?"):
         sample_train("tns", num_frames=9, length=1, num_segments=1, rng=np.random.default_rng(0))
+
+
+@pytest.mark.parametrize(
+    ("interval", "length", "num_frames", "expected"),
+    [(3, 10, 100, 3), (3, 10, 28, 3), (3, 10, 27, 2), (3, 10, 18, 1), (3, 10, 4, 1), (3, 1, 9, 3)],
+)
+def test_an_interval_shrinks_until_the_snippet_fits(interval, length, num_frames, expected):
+    found = fitting_interval(interval, length=length, num_frames=num_frames)
+    assert found == expected
+    assert found == 1 or span(length, found) <= num_frames
+    assert span(length, found + 1) > num_frames or found == interval
+
+
+def test_frames_of_a_snippet_with_an_interval():
+    starts = np.array([0, 5])
+    found = frames(starts, length=4, num_frames=14, interval=3)
+    assert found.tolist() == [[0, 3, 6, 9], [5, 8, 11, 13]]

@@ -22,10 +22,12 @@ from kinema.engine.checkpoint import (
     save_state,
     weights_hash,
 )
+from kinema.engine.protocols import Protocol, find_protocol
 from kinema.engine.train import train
 from kinema.errors import KinemaError
 from kinema.models.network import build_network
 from kinema.recipes import recipe
+from kinema.testing import score_checkpoint
 
 pytest_plugins = ("helpers_engine_index",)
 
@@ -34,7 +36,8 @@ CLASSES = ("drehen", "stehen", "Über die Brücke")
 
 def info_of(*overrides, modality="flow", **provenance):
     config = override(recipe("tiny", modality), overrides)
-    return CheckpointInfo(config=config, classes=CLASSES, provenance=provenance)
+    protocol = find_protocol(config.protocol)
+    return CheckpointInfo(config=config, classes=CLASSES, protocol=protocol, provenance=provenance)
 
 
 def network_of(info, *, seed=0):
@@ -143,6 +146,17 @@ def test_settings_that_an_older_file_lacks_take_their_defaults(tmp_path):
     rewritten(path, config={"model": {"backbone": "tiny", "dropout": []}})
     config = read_info(path).config
     assert (config.model.backbone, config.model.dropout, config.data.crop) == ("tiny", (), 224)
+
+
+def test_a_protocol_of_the_users_own_travels_with_the_weights(tiny_index, tmp_path):
+    own = tmp_path / "mine.json"
+    own.write_text(json.dumps({"rule": "uniform", "num_clips": 3, "crops": "three"}))
+    result = train(config_of(tiny_index, f"protocol={own}", epochs=1), tmp_path / "run")
+    own.unlink()
+    protocol = load_checkpoint(result.best).protocol
+    assert protocol == Protocol(name="mine", rule="uniform", num_clips=3, crops="three")
+    scores = score_checkpoint(result.best, tmp_path / "scores.npz")
+    assert scores.protocol == "mine"
 
 
 def test_a_state_comes_back(tmp_path):

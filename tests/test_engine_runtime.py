@@ -52,7 +52,7 @@ def test_unknown_devices_are_errors(device, message):
 def test_a_missing_accelerator_is_an_error(monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     with (
-        pytest.raises(KinemaError, match=r"'cuda:1' was asked for, but no CUDA device is visible"),
+        pytest.raises(KinemaError, match=r"'cuda:1' is asked for, but torch sees no CUDA device"),
         runtime(device="cuda:1"),
     ):
         pass

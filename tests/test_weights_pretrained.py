@@ -8,6 +8,7 @@ from safetensors.torch import save_file
 
 from kinema.config import Config, DataConfig, ModelConfig
 from kinema.engine.checkpoint import CheckpointInfo, save_checkpoint
+from kinema.engine.protocols import Protocol
 from kinema.errors import KinemaError, UsageError
 from kinema.models.network import SnippetNetwork, build_network
 from kinema.weights.imagenet import imagenet_weights
@@ -104,7 +105,8 @@ def test_own_checkpoint_knows_its_modality_and_normalisation(tmp_path: Path):
         model=ModelConfig(backbone="tiny", dropout=(), input_bn=True, normalise="unit"),
     )
     path = tmp_path / "best.safetensors"
-    save_checkpoint(path, donor, CheckpointInfo(config=config, classes=tuple("abcde")))
+    info = CheckpointInfo(config=config, classes=tuple("abcde"), protocol=Protocol())
+    save_checkpoint(path, donor, info)
     model = ModelConfig(backbone="tiny", weights=str(path))
     same = network_of("rgbdiff", input_bn=True, normalise="unit")
     report = initialise(same, model)

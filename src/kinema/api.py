@@ -15,9 +15,12 @@ if TYPE_CHECKING:
     from kinema.datasets.detect import DatasetName
     from kinema.datasets.splits import SplitRule
     from kinema.engine.train import TrainResult
+    from kinema.flow.convert import ConvertSummary
     from kinema.flow.extract import FlowSummary
     from kinema.flow.job import FlowOptions
+    from kinema.flow.store import Quality
     from kinema.fusion import Rule
+    from kinema.packing.pack import PackSummary
     from kinema.pipeline import RunOptions
     from kinema.prediction import Predictions, PredictOptions
     from kinema.scores import Scores
@@ -57,6 +60,7 @@ def extract_flow(
     options: FlowOptions | None = None,
     workers: int | None = None,
     shard: tuple[int, int] = (0, 1),
+    ray: str = "",
 ) -> FlowSummary:
     """Store the optical flow of every video of an index: see `kinema.flow.extract`."""
     from kinema.datasets.index import check_files, read_index
@@ -65,7 +69,9 @@ def extract_flow(
 
     videos = read_index(Path(index_folder))
     check_files(videos)
-    return extract(flow_jobs(videos), Path(out), options=options, workers=workers, shard=shard)
+    return extract(
+        flow_jobs(videos), Path(out), options=options, workers=workers, shard=shard, ray=ray
+    )
 
 
 def verify_flow(index_folder: Path | str, out: Path | str) -> tuple[tuple[str, str], ...]:
@@ -77,6 +83,77 @@ def verify_flow(index_folder: Path | str, out: Path | str) -> tuple[tuple[str, s
     return verify(flow_jobs(read_index(Path(index_folder))), Path(out))
 
 
+def convert_flow(
+    source: Path | str,
+    out: Path | str,
+    *,
+    bound: float = 20.0,
+    algorithm: str = "unknown",
+    index_folder: Path | str | None = None,
+    quality: Quality = "standard",
+    workers: int | None = None,
+) -> ConvertSummary:
+    """Pack the flow images of older tools into stores: see `kinema.flow.convert`.
+
+    Args:
+        source: folder or archive of flow images.
+        out: folder of the stores.
+        bound: pixels per frame at the ends of the images' scale.
+        algorithm: what the flow was computed with, if known.
+        index_folder: the stores are named as this index names its videos.
+        quality: of the stores.
+        workers: processes; None takes one per core.
+    """
+    from kinema.datasets.index import read_index
+    from kinema.flow.convert import convert
+
+    index = read_index(Path(index_folder)) if index_folder else None
+    return convert(
+        Path(source),
+        Path(out),
+        bound=bound,
+        algorithm=algorithm,
+        ids=[video.id for video in index.videos] if index else None,
+        quality=quality,
+        workers=workers,
+    )
+
+
+def pack(
+    index_folder: Path | str,
+    out: Path | str,
+    *,
+    short_side: int | None = 256,
+    quality: Quality = "standard",
+    workers: int | None = None,
+    shard: tuple[int, int] = (0, 1),
+) -> PackSummary:
+    """Store the frames of every video of an index for fast reading: see `kinema.packing.pack`."""
+    from kinema.datasets.index import check_files, read_index
+    from kinema.engine.items import pack_jobs
+    from kinema.packing.pack import pack as pack_videos
+
+    videos = read_index(Path(index_folder))
+    check_files(videos)
+    return pack_videos(
+        pack_jobs(videos),
+        Path(out),
+        short_side=short_side,
+        quality=quality,
+        workers=workers,
+        shard=shard,
+    )
+
+
+def verify_pack(index_folder: Path | str, out: Path | str) -> tuple[tuple[str, str], ...]:
+    """Check every store of frames; return (id, reason) of those that are not whole."""
+    from kinema.datasets.index import read_index
+    from kinema.engine.items import pack_jobs
+    from kinema.packing.pack import verify_pack as verify
+
+    return verify(pack_jobs(read_index(Path(index_folder))), Path(out))
+
+
 def train(
     index_folder: Path | str,
     out: Path | str,
@@ -84,6 +161,7 @@ def train(
     recipe: str = "scratch",
     modality: Literal["rgb", "flow", "rgbdiff"] = "rgb",
     flow_store: Path | str | None = None,
+    frame_store: Path | str | None = None,
     overrides: Sequence[str] = (),
     device: str = "auto",
 ) -> TrainResult:
@@ -95,6 +173,7 @@ def train(
         recipe: a name of `kinema.recipes`.
         modality: which stream.
         flow_store: folder of stored flow; None computes flow on the fly.
+        frame_store: folder of packed frames; None reads the videos.
         overrides: ``section.field=value``.
         device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
     """
@@ -103,30 +182,36 @@ def train(
 
     config = named_recipe(recipe, modality)
     config = with_sources(
-        config, Path(index_folder), flow_store=Path(flow_store) if flow_store else None
+        config,
+        Path(index_folder),
+        flow_store=Path(flow_store) if flow_store else None,
+        frame_store=Path(frame_store) if frame_store else None,
     )
     return train_network(override(config, overrides), Path(out), device=device)
 
 
-def with_sources(config: Config, index_folder: Path, *, flow_store: Path | None) -> Config:
-    """Return `config` for an index and stored flow, with the settings that the flow was made by.
+def with_sources(
+    config: Config,
+    index_folder: Path,
+    *,
+    flow_store: Path | None = None,
+    frame_store: Path | None = None,
+) -> Config:
+    """Return `config` for an index and its stores, with the settings that the flow was made by.
 
-    Both are kept as absolute paths: a checkpoint is used from any folder.
+    All are kept as absolute paths: a checkpoint is used from any folder.
     """
     from kinema.datasets.index import absolute
 
     data = dataclasses.replace(config.data, index=str(absolute(index_folder)))
+    if frame_store and data.modality != "flow":
+        data = dataclasses.replace(data, frame_store=str(absolute(frame_store)))
     if flow_store and data.modality == "flow":
+        from kinema.engine.items import with_flow
         from kinema.flow.manifest import stored_options
 
-        stored = stored_options(flow_store)
-        data = dataclasses.replace(
-            data,
-            flow_store=str(absolute(flow_store)),
-            flow_algorithm=stored.algorithm,
-            flow_bound=stored.bound,
-            flow_size=stored.size,
-        )
+        data = with_flow(data, stored_options(flow_store))
+        data = dataclasses.replace(data, flow_store=str(absolute(flow_store)))
     return dataclasses.replace(config, data=data)
 
 

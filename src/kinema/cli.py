@@ -7,23 +7,21 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from typer.core import TyperGroup
 
-from kinema import __version__, api
+from kinema import __version__, api, cli_data, cli_scores
+from kinema.cli_flow import flow_app
 from kinema.cli_options import (
     ALGORITHM,
-    BOUND,
     CHECKPOINTS,
     DATA,
     DEVICE,
     FLOW_SIZE,
     FLOW_STORE,
+    FRAME_STORE,
     GROUP,
-    HTML_FILE,
     INDEX,
     INPUTS,
-    LIST_OF_CLASSES,
-    LIST_OF_IDS,
-    MIN_FRAMES,
     OFFICIAL_SPLIT,
     OTHER_FLOW_STORE,
     OTHER_INDEX,
@@ -33,11 +31,7 @@ from kinema.cli_options import (
     PROTOCOL,
     RECIPE,
     SCORE_FILE,
-    SCORE_FILES,
-    SEARCH_ON,
     SEED,
-    SHARD,
-    SPLITS,
     STREAMS,
     TEST_FRACTION,
     TEST_GROUPS,
@@ -45,24 +39,17 @@ from kinema.cli_options import (
     VAL_FRACTION,
     VIEWS_PER_PASS,
     WEIGHTS,
-    WORKERS,
     Algorithm,
-    Dataset,
     Modality,
     Part,
     Precision,
-    Quality,
-    Rule,
     checkpoints_and_sources,
     numbers,
-    part_of,
     score_path,
     words,
 )
 from kinema.cli_tables import (
     show_checks,
-    show_comparison,
-    show_fusion,
     show_predictions,
     show_recipes,
     show_run,
@@ -72,7 +59,18 @@ from kinema.errors import KinemaError, UsageError
 
 _STOPPED_BY_CTRL_C = 130
 
+
+class _InOrderOfWork(TyperGroup):
+    """Lists `flow`, which has commands of its own, between its neighbours and not at the end."""
+
+    def list_commands(self, ctx: typer.Context) -> list[str]:  # type: ignore[override]
+        names = [name for name in super().list_commands(ctx) if name != "flow"]
+        names.insert(names.index("pack") + 1, "flow")
+        return names
+
+
 app = typer.Typer(
+    cls=_InOrderOfWork,
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -145,77 +143,9 @@ def demo(out: Annotated[Path, OUT] = Path("kinema-demo")) -> None:
     show_run(api.demo(out), out / "run")
 
 
-@app.command()
-def index(
-    data: Annotated[Path, DATA],
-    out: Annotated[Path, OUT],
-    dataset: Annotated[Dataset, typer.Option(help="Layout of the data.")] = Dataset.auto,
-    splits: Annotated[Path | None, SPLITS] = None,
-    group: Annotated[str, GROUP] = "",
-    test_fraction: Annotated[float, TEST_FRACTION] = 0.2,
-    val_fraction: Annotated[float, VAL_FRACTION] = 0.15,
-    test_groups: Annotated[str, TEST_GROUPS] = "",
-    min_frames: Annotated[int, MIN_FRAMES] = 2,
-    strict: Annotated[bool, typer.Option("--strict", help="Fail on any bad file.")] = False,
-    seed: Annotated[int, SEED] = 0,
-) -> None:
-    """List and check the videos, and divide them into parts.
-
-    Writes index.csv, classes.txt, and rejected.csv with every file that cannot be used.
-    """
-    from kinema.datasets.splits import SplitRule
-
-    rule = SplitRule(
-        group=group,
-        test_fraction=test_fraction,
-        val_fraction=val_fraction,
-        test_groups=words(test_groups),
-        seed=seed,
-    )
-    report = api.index(
-        data,
-        out,
-        dataset=dataset.value,
-        splits_folder=splits,
-        rule=rule,
-        min_frames=min_frames,
-        strict=strict,
-    )
-    show("\n".join(report.messages))
-
-
-@app.command()
-def flow(
-    index_folder: Annotated[Path, INDEX],
-    out: Annotated[Path, OUT],
-    algorithm: Annotated[Algorithm, ALGORITHM] = Algorithm.dis,
-    bound: Annotated[float, BOUND] = 20.0,
-    size: Annotated[str, FLOW_SIZE] = "short:256",
-    quality: Annotated[Quality, typer.Option(help="Of the stored flow.")] = Quality.standard,
-    workers: Annotated[int, WORKERS] = 0,
-    shard: Annotated[str, SHARD] = "0/1",
-    verify: Annotated[bool, typer.Option("--verify", help="Only check what is stored.")] = False,
-) -> None:
-    """Store the optical flow of every video, one small file each.
-
-    It can be stopped at any moment: the same command goes on from there.
-    """
-    from kinema.flow.job import FlowOptions
-
-    if verify:
-        bad = api.verify_flow(index_folder, out)
-        show("\n".join(f"{video}: {reason}" for video, reason in bad) or "All stores are whole.")
-    else:
-        options = FlowOptions(
-            algorithm=algorithm.value, bound=bound, size=size, quality=quality.value
-        )
-        summary = api.extract_flow(
-            index_folder, out, options=options, workers=workers or None, shard=part_of(shard)
-        )
-        show(summary.describe())
-        bad = summary.failures
-    if bad:
-        raise typer.Exit(1)
+app.command()(cli_data.index)
+app.command()(cli_data.pack)
+app.add_typer(flow_app, name="flow")
 
 
 @app.command()
@@ -226,6 +156,7 @@ def train(
     recipe: Annotated[str, RECIPE] = "scratch",
     modality: Annotated[Modality, typer.Option(help="Which stream.")] = Modality.rgb,
     flow_store: Annotated[Path | None, FLOW_STORE] = None,
+    frame_store: Annotated[Path | None, FRAME_STORE] = None,
     device: Annotated[str, DEVICE] = "auto",
 ) -> None:
     """Train one stream; a stopped training goes on to the same result."""
@@ -235,6 +166,7 @@ def train(
         recipe=recipe,
         modality=modality.value,
         flow_store=flow_store,
+        frame_store=frame_store,
         overrides=overrides or (),
         device=device,
     )
@@ -281,61 +213,9 @@ def test(
         show(f"{file} by {scores.protocol}: {describe(summary(scores))}\nScores: {path}")
 
 
-@app.command()
-def fuse(
-    paths: Annotated[list[Path], SCORE_FILES],
-    rule: Annotated[Rule, typer.Option(help="What is added up.")] = Rule.softmax,
-    weights: Annotated[str, WEIGHTS] = "",
-    search_on: Annotated[str, SEARCH_ON] = "",
-    out: Annotated[Path | None, SCORE_FILE] = None,
-    ids: Annotated[Path | None, LIST_OF_IDS] = None,
-    classes: Annotated[Path | None, LIST_OF_CLASSES] = None,
-) -> None:
-    """Fuse score files by video id, also of older systems."""
-    from kinema.fusion import gain_per_class
-    from kinema.metrics import summary
-
-    if len(paths) < 2:
-        raise UsageError(f"Only {paths[0]} is given: fusion needs two score files at least.")
-    if weights and search_on:
-        raise UsageError("Give --weights or --search-on, not both.")
-    fused, chosen, streams = api.fuse(
-        paths,
-        rule=rule.value,
-        weights=numbers(weights) or None,
-        search_on=[Path(name) for name in words(search_on)],
-        out=score_path(out) if out else None,
-        ids=ids,
-        classes=classes,
-    )
-    figures = {str(path): summary(stream) for path, stream in zip(paths, streams, strict=True)}
-    gains = gain_per_class(fused, streams)
-    show_fusion({**figures, "fused": summary(fused)}, chosen, gains, rule=rule.value)
-    if out:
-        show(f"Scores: {out}")
-
-
-@app.command()
-def compare(
-    a: Annotated[Path, typer.Argument(metavar="A", help="Score file.")],
-    b: Annotated[Path, typer.Argument(metavar="B", help="Score file of the same videos.")],
-    ids: Annotated[Path | None, LIST_OF_IDS] = None,
-    classes: Annotated[Path | None, LIST_OF_CLASSES] = None,
-) -> None:
-    """Compare two score files of the same videos.
-
-    Difference with interval, McNemar's test, classes won and lost.
-    """
-    show_comparison(api.compare(a, b, ids=ids, classes=classes), a, b)
-
-
-@app.command()
-def report(
-    run_folder: Annotated[Path, typer.Argument(metavar="RUN", help="Folder of a run.")],
-    out: Annotated[Path | None, HTML_FILE] = None,
-) -> None:
-    """Write one HTML file with all results of a run."""
-    show(f"Report: {api.report(run_folder, out=out)}")
+app.command()(cli_scores.fuse)
+app.command()(cli_scores.compare)
+app.command()(cli_scores.report)
 
 
 @app.command()

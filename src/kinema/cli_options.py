@@ -1,5 +1,6 @@
 """Options that several commands share, the choices that they offer, and how they are read."""
 
+from collections.abc import Sequence
 from enum import Enum
 from pathlib import Path
 from typing import Any, get_args
@@ -8,6 +9,7 @@ import typer
 
 from kinema.config import ModalityName
 from kinema.errors import UsageError
+from kinema.flow.formats.names import LAYOUTS
 
 _WEIGHTS_SUFFIXES = (".pt", ".pth", ".tar", ".ckpt", ".h5", ".bin")
 
@@ -18,9 +20,23 @@ def _choices(name: str, values: tuple[str, ...]) -> Any:  # noqa: ANN401
 
 
 Modality = _choices("Modality", get_args(ModalityName))
+# The tables themselves are not loaded for a help text; a test keeps these lists equal to them.
 Algorithm = _choices(
-    "Algorithm", ("dis", "dis-fast", "dis-ultrafast", "farneback", "raft-small", "raft-large")
+    "Algorithm",
+    (
+        "dis",
+        "dis-fast",
+        "dis-ultrafast",
+        "farneback",
+        "tvl1",
+        "tvl1-fast",
+        "raft-small",
+        "raft-large",
+        "motion-vectors",
+    ),
 )
+Format = _choices("Format", ("store", *LAYOUTS))
+Gray = _choices("Gray", ("after", "before"))
 Dataset = _choices("Dataset", ("auto", "folder", "csv", "ucf101", "hmdb51"))
 Part = _choices("Part", ("train", "val", "test"))
 Rule = _choices("Rule", ("logits", "softmax", "l1"))
@@ -43,6 +59,9 @@ HTML_FILE = typer.Option("--out", "-o", metavar="FILE", help="HTML file to write
 OVERLAYS = typer.Option(metavar="FOLDER", help="Write overlay videos: frame, flow, scores.")
 OTHER_INDEX = typer.Option("--index", metavar="FOLDER", help="Another index than the training's.")
 FLOW_STORE = typer.Option("--flow", metavar="FOLDER", help="Of stored flow; none: on the fly.")
+FRAME_STORE = typer.Option(
+    "--frames", metavar="FOLDER", help="Made by `kinema pack`; none: the videos themselves."
+)
 OTHER_FLOW_STORE = typer.Option("--flow", metavar="FOLDER", help="Of stored flow; '': on the fly.")
 SPLITS = typer.Option(metavar="FOLDER", help="Where the official split files are.")
 LIST_OF_IDS = typer.Option(metavar="FILE", help="List of the videos, for files of older systems.")
@@ -68,6 +87,25 @@ FLOW_SIZE = typer.Option(
     metavar="SIZE", help="Images are brought to WxH or short:S for the flow; or none."
 )
 BOUND = typer.Option(metavar="PIXELS", help="Largest motion stored, per frame.")
+FLOW_BOUND = typer.Option(
+    "--bound", metavar="PIXELS", help="Largest motion stored; or adaptive: each video's own."
+)
+STRIDE = typer.Option(metavar="FRAMES", help="From frame t to t + this; negative: backwards.")
+GRAY = typer.Option(help="Frames become gray after they are resized, or before.")
+WARP = typer.Option("--warp", help="Take the camera's motion out.")
+FORMAT = typer.Option(
+    "--format", metavar="NAME", help=f"A store, or an older tool's layout: {', '.join(LAYOUTS)}."
+)
+RAY = typer.Option(metavar="ADDRESS", help="Use the machines of a Ray cluster.")
+OLD_FLOW = typer.Argument(metavar="FOLDER", help="Flow images, zips or HDF5 files.")
+TOLD_ALGORITHM = typer.Option(metavar="NAME", help="What it was computed with, if known.")
+IDS_OF_INDEX = typer.Option(
+    "--index", metavar="FOLDER", help="Name the stores as this index names its videos."
+)
+SHORT_SIDE = typer.Option(
+    min=0, metavar="PIXELS", help="Larger frames are shrunk to this; 0: native size."
+)
+VERIFY = typer.Option("--verify", help="Only check what is stored.")
 WORKERS = typer.Option(min=0, metavar="NUMBER", help="Processes; 0: one per core.")
 SHARD = typer.Option(metavar="I/N", help="Part i of n, from 0, for job arrays.")
 RECIPE = typer.Option(metavar="NAME", help="A name of `kinema recipes`.")
@@ -79,6 +117,9 @@ VIEWS_PER_PASS = typer.Option(min=1, metavar="NUMBER", help="Bounds the memory."
 WEIGHTS = typer.Option(metavar="NUMBERS", help="Of the streams, as 1,1.5 or 1/3,2/3.")
 SEARCH_ON = typer.Option(
     metavar="FILES", help="Validation score files, by commas: find the weights there."
+)
+NUM_SPLITS = typer.Option(
+    min=0, metavar="NUMBER", help="Of official splits: {} in the names is 1 to this."
 )
 TOP = typer.Option(min=1, metavar="NUMBER", help="Classes shown per video.")
 DEVICE = typer.Option(metavar="NAME", help="auto, cpu, cuda or cuda:N.")
@@ -105,6 +146,22 @@ def numbers(text: str) -> tuple[float, ...]:
     return tuple(found)
 
 
+def bound_of(text: str) -> dict[str, Any]:
+    """Read a bound of flow: pixels, or that every video gets its own.
+
+    Raises:
+        UsageError: neither a number nor "adaptive".
+    """
+    if text == "adaptive":
+        return {"adaptive": True}
+    try:
+        return {"bound": float(text)}
+    except ValueError as error:
+        raise UsageError(
+            f"--bound {text} is not possible: write pixels, such as 20, or adaptive."
+        ) from error
+
+
 def part_of(text: str) -> tuple[int, int]:
     """Read a part as "i/n", counted from 0.
 
@@ -115,6 +172,26 @@ def part_of(text: str) -> tuple[int, int]:
     if not (slash and part.isdecimal() and parts.isdecimal()):
         raise UsageError(f"--shard {text} is not possible: write i/n, such as 0/4 to 3/4.")
     return int(part), int(parts)
+
+
+def check_split_names(paths: Sequence[Path], splits: int) -> None:
+    """Check that the names of score files hold {} where the splits are asked for, and only there.
+
+    Raises:
+        UsageError: a name without {}, or with {} where no --splits is given.
+    """
+    for path in paths:
+        if splits and "{}" not in str(path):
+            raise UsageError(
+                f"{path} has no {{}} in its name, which --splits {splits} fills with 1 to {splits}."
+            )
+        if not splits and "{}" in str(path):
+            raise UsageError(f"{path} has {{}} in its name: say how many --splits there are.")
+
+
+def of_split(paths: Sequence[Path], split: int) -> list[Path]:
+    """Return the paths with {} replaced by the number of the split."""
+    return [Path(str(path).replace("{}", str(split))) for path in paths]
 
 
 def score_path(path: Path) -> Path:

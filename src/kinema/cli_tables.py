@@ -36,6 +36,7 @@ def show_fusion(
     gains: Mapping[str, float],
     *,
     rule: str,
+    split: int = 0,
 ) -> None:
     """Show the figures of each stream and, last, of all together, and the gain per class.
 
@@ -44,12 +45,13 @@ def show_fusion(
         weights: one per file.
         gains: of the fused scores over the best stream, by class.
         rule: how they were fused.
+        split: which official split they are of; 0: of none.
     """
     rows = _result_rows(figures)
     listed = [(*row, f"{weight:.3g}") for row, weight in zip(rows, weights, strict=False)]
     listed.append((*rows[-1], ""))
     table(
-        "",
+        f"Split {split}" if split else "",
         (f"fused by {rule}", "top-1", "95 % interval", "mean of classes", "weight"),
         [(row[0], row[1], row[2], row[5], row[6]) for row in listed],
         paths=True,
@@ -57,6 +59,23 @@ def show_fusion(
     changed = sorted((gain, name) for name, gain in gains.items() if gain)[::-1]
     rows_of_gains = [(name, f"{100 * gain:+.1f}") for gain, name in changed]
     _show_changes("Gain over the best stream, points", ("class", "gain"), rows_of_gains)
+
+
+def show_split_means(means: Mapping[str, Mapping[str, Any]]) -> None:
+    """Show top-1 of every official split and the means, by file; those of the fusion last."""
+    count = next(iter(means.values()))["num_splits"]
+    rows = [
+        (
+            name,
+            *(f"{100 * share:.1f} %" for share in row["per_split"]["top1"]),
+            f"{100 * row['top1']:.1f} %",
+            f"{100 * row['mean_class']:.1f} %",
+        )
+        for name, row in means.items()
+    ]
+    columns = ("", *(f"split {i + 1}" for i in range(count)), "mean top-1", "mean of classes")
+    show("")
+    table(f"Mean over {count} splits", columns, rows, paths=True)
 
 
 def show_comparison(comparison: "Comparison", a: Path, b: Path) -> None:

@@ -28,13 +28,18 @@ class DataConfig:
     modality: ModalityName = "rgb"
     num_segments: int = 3  # snippets per video in training (the K of TSN)
     stack: int = 1  # images per snippet: flow pairs, frame differences, or 1 for rgb
+    interval: int = 1  # from one image of a snippet to the next; smaller in videos too short for it
     sampling: Sampling = "tsn"  # how training snippets are drawn
     resize: str = "340x256"  # before cropping: "WxH", "short:S" (keeps the aspect) or "none"
     crop: int = 224  # side of the square that the network sees, pixels
+    frame_store: str = ""  # folder made by `kinema pack`; empty: the videos themselves
     flow_store: str = ""  # folder made by `kinema flow`; empty: flow is computed on the fly
     flow_algorithm: str = "dis"  # of flow on the fly; that of the store where there is one
     flow_size: str = "none"  # images are brought to this for the flow: "WxH", "short:S" or "none"
-    flow_bound: float = 20.0  # pixels per frame that the ends of the uint8 scale stand for
+    flow_bound: float = 20.0  # pixels per stride that the ends of the uint8 scale stand for
+    flow_stride: int = 1  # s: flow from frame t to frame t + s
+    flow_gray: Literal["after", "before"] = "after"  # frames become gray after they are resized
+    flow_warp: bool = False  # the camera's motion is taken out
     workers: int = 2  # loading processes
     cache_mb: int = 0  # memory in which decoded videos are kept, shared by the loading processes
 
@@ -142,7 +147,10 @@ def override(config: C, assignments: Iterable[str]) -> C:
 def _set(config: C, path: list[str], text: str, whole: str) -> C:
     hints = get_type_hints(type(config))
     if path[0] not in hints:
-        hint = did_you_mean(path[0], hints) or _same_name_elsewhere(config, path[-1])
+        section = whole.removesuffix(".".join(path))
+        hint = did_you_mean(path[0], hints, prefix=section) or _same_name_elsewhere(
+            config, path[-1]
+        )
         raise UsageError(f"Unknown setting '{whole}'.{hint} Known here: {', '.join(hints)}.")
     current = getattr(config, path[0])
     if dataclasses.is_dataclass(current):

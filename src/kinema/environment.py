@@ -21,7 +21,7 @@ _PACKAGES = (
     "jinja2",
     "tensorboard",
 )
-_OPTIONAL = ("scipy", "torchcodec", "transformers", "ray", "h5py", "onnx", "onnxruntime")
+_OPTIONAL = ("torchcodec", "transformers", "ray", "h5py", "onnx", "onnxruntime")
 _CODECS = ("h264", "hevc", "av1", "vp9", "mpeg4", "mjpeg", "ffv1", "libx264", "libx265")
 
 

@@ -15,7 +15,10 @@ class UsageError(KinemaError):
     """The request itself is wrong: an unknown option, name or override (exit code 2)."""
 
 
-def did_you_mean(name: str, allowed: Iterable[str]) -> str:
-    """Return `` Did you mean 'x'?`` for the closest allowed name, or an empty string."""
+def did_you_mean(name: str, allowed: Iterable[str], *, prefix: str = "") -> str:
+    """Return `` Did you mean 'x'?`` for the closest allowed name, or an empty string.
+
+    `prefix` is what stands before both names, and is shown.
+    """
     close = difflib.get_close_matches(name, list(allowed), n=1)
-    return f" Did you mean '{close[0]}'?" if close else ""
+    return f" Did you mean '{prefix}{close[0]}'?" if close else ""

@@ -124,16 +124,15 @@ def summary(scores: Scores, *, seed: int = 0) -> dict[str, Any]:
         KinemaError: a video whose label is unknown.
     """
     places = ranks(scores)
-    by_class = per_class(scores)
     return {
         "num_videos": len(scores.ids),
         "top1": float((places < 1).mean()),
         "top3": float((places < 3).mean()),
         "top5": float((places < 5).mean()),
-        "mean_class": float(np.mean(list(by_class.values()))),
+        "mean_class": mean_class_accuracy(scores),
         "loss": log_loss(scores),
         "top1_interval": list(bootstrap_interval(places < 1, seed=seed)),
-        "per_class": by_class,
+        "per_class": per_class(scores),
         "confusion": confusion(scores).tolist(),
         "clip_top1": scores.clip_top1,
     }

@@ -7,13 +7,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, get_args
 
-from kinema.config import Config, ModalityName, override, to_dict
+from kinema.config import Config, ModalityName, load_config, override, to_dict
 from kinema.console import say
 from kinema.datasets.build import build_index
 from kinema.datasets.index import Index, absolute, check_files, read_index
 from kinema.datasets.splits import SplitRule
 from kinema.engine.checkpoint import add_provenance, read_info, weights_hash
-from kinema.engine.items import flow_jobs
+from kinema.engine.items import flow_jobs, with_flow
 from kinema.engine.protocols import PROTOCOLS, find_protocol
 from kinema.engine.train import train
 from kinema.errors import KinemaError, UsageError
@@ -23,6 +23,7 @@ from kinema.flow.job import FlowOptions
 from kinema.fusion import Rule, fuse, gain_per_class, search_weights
 from kinema.html_report import write_report
 from kinema.metrics import summary
+from kinema.packing.manifest import is_packed
 from kinema.recipes import recipe
 from kinema.run_folder import (
     Clock,
@@ -46,6 +47,10 @@ _DECIDED_BY_RUN = {
     "data.flow_algorithm": _BY_OPTION,
     "data.flow_size": _BY_OPTION,
     "data.flow_bound": _BY_OPTION,
+    "data.flow_stride": _BY_OPTION,
+    "data.flow_gray": _BY_OPTION,
+    "data.flow_warp": _BY_OPTION,
+    "data.frame_store": "a run reads RUN/frame-store where `kinema pack` has made it",
     "protocol": "choose by --protocol",
     "recipe": "choose by --recipe",
 }
@@ -55,6 +60,7 @@ _DEMO_OVERRIDES = (
     "model.dropout=",
     "optim.lr=0.003",
     "train.epochs=80",
+    "flow.data.interval=1",  # the sample videos are short
 )
 
 
@@ -158,14 +164,11 @@ def stream_config(options: RunOptions, stream: str, out: Path) -> Config:
         UsageError: an unknown recipe, protocol or override, or one that a run decides itself.
     """
     config = recipe(options.recipe, stream)
-    flow = options.flow
     data = dataclasses.replace(
-        config.data,
+        with_flow(config.data, options.flow),
         index=str(absolute(out / "index")),
         flow_store=str(absolute(out / "flow-store")) if stream == "flow" else "",
-        flow_algorithm=flow.algorithm,
-        flow_bound=flow.bound,
-        flow_size=flow.size,
+        frame_store=_frame_store(out, stream),
     )
     config = dataclasses.replace(config, data=data, protocol=options.protocol or config.protocol)
     own = [own_override(text, stream) for text in options.overrides]
@@ -176,6 +179,14 @@ def stream_config(options: RunOptions, stream: str, out: Path) -> Config:
     config = override(config, [text for text in own if text])
     find_protocol(config.protocol)
     return config
+
+
+def _frame_store(out: Path, stream: str) -> str:
+    """Return the store that `kinema pack` made, unless this stream's training began without it."""
+    store, begun = out / "frame-store", out / stream / "config.json"
+    if stream == "flow" or not is_packed(store):
+        return ""
+    return load_config(begun).data.frame_store if begun.exists() else str(absolute(store))
 
 
 def own_override(assignment: str, stream: str) -> str:

@@ -267,7 +267,7 @@ def _count_frames(path: Path) -> int:
 def _settings(checkpoint: Checkpoint, protocol: str) -> TestSettings:
     return TestSettings(
         config=checkpoint.config,
-        protocol=find_protocol(protocol or checkpoint.config.protocol),
+        protocol=find_protocol(protocol) if protocol else checkpoint.protocol,
         classes=checkpoint.classes,
         checkpoint_hash=checkpoint.hash,
     )

@@ -178,8 +178,8 @@ def slim_resnet50(modality: ModalityName) -> Config:
 def scratch(modality: ModalityName) -> Config:
     """Ours, the default where no pretrained weights exist: ResNet-18 on 96 pixels, small data.
 
-    The whole image is squashed, for small data cannot spare what a crop cuts off. Expected: see
-    docs/results.md.
+    The whole image is squashed, for small data cannot spare what a crop cuts off; flow stacks take
+    every third pair, so that a clip sees most of a movement. Expected: see docs/results.md.
     """
     return Config(
         recipe="scratch",
@@ -187,6 +187,7 @@ def scratch(modality: ModalityName) -> Config:
             modality=modality,
             num_segments=3,
             stack={"rgb": 1, "flow": 10, "rgbdiff": 5}[modality],
+            interval=3 if modality == "flow" else 1,
             resize="112x112",
             crop=96,
             cache_mb=1024,

@@ -51,18 +51,12 @@ def score_checkpoint(
         data = _data_config(checkpoint, options)
         index = read_index(Path(data.index))
         check_files(index)
-        items = part_items(
-            index,
-            part,
-            classes=checkpoint.classes,
-            flow_store=data.flow_store if data.modality == "flow" else "",
-            official=data.official_split,
-        )
+        items = part_items(index, part, classes=checkpoint.classes, data=data)
         if not items:
             raise KinemaError(f"{data.index} has no video in the part '{part}'.")
         settings = TestSettings(
             config=replace(checkpoint.config, data=data),
-            protocol=find_protocol(options.protocol or checkpoint.config.protocol),
+            protocol=(find_protocol(options.protocol) if options.protocol else checkpoint.protocol),
             classes=checkpoint.classes,
             checkpoint_hash=checkpoint.hash,
             views_per_pass=options.views_per_pass,
@@ -78,9 +72,10 @@ def score_checkpoint(
 def _data_config(checkpoint: Checkpoint, options: TestOptions) -> DataConfig:
     data = checkpoint.config.data
     if options.index:
-        # Flow that was stored for another index cannot be assumed to hold these videos.
-        same = Path(options.index).resolve() == Path(data.index).resolve()
-        data = replace(data, index=options.index, flow_store=data.flow_store if same else "")
+        if Path(options.index).resolve() != Path(data.index).resolve():
+            # Stores that were made for another index cannot be assumed to hold these videos.
+            data = replace(data, flow_store="", frame_store="")
+        data = replace(data, index=options.index)
     if options.flow_store is not None:
         data = replace(data, flow_store=options.flow_store)
     if options.official_split:

@@ -14,7 +14,14 @@ from kinema.config import AugmentConfig
 from kinema.data import augment as augmentation
 from kinema.data.items import ClipItem, ClipSpec
 from kinema.data.reading import ClipReader
-from kinema.data.sampling import TestRule, frames, sample_test, sample_train
+from kinema.data.sampling import (
+    TestRule,
+    fitting_interval,
+    frames,
+    sample_test,
+    sample_train,
+    span,
+)
 from kinema.data.transforms import Images
 
 __all__ = ["ClipItem", "ClipSpec", "TestClips", "TrainClips"]
@@ -75,14 +82,15 @@ class TrainClips(Dataset[tuple[torch.Tensor, int, int]]):
         drawn = augmentation.draw(
             self.augment, height=video.height, width=video.width, crop=spec.crop, rng=rng
         )
+        interval = fitting_interval(spec.interval, length=spec.length, num_frames=video.num_frames)
         starts = sample_train(
             spec.sampling,
             num_frames=video.num_frames,
-            length=spec.length,
+            length=span(spec.length, interval),
             num_segments=spec.num_segments,
             rng=rng,
         )
-        indices = frames(starts, length=spec.length, num_frames=video.num_frames)
+        indices = frames(starts, length=spec.length, num_frames=video.num_frames, interval=interval)
         unique, places = np.unique(indices, return_inverse=True)
         images = augmentation.apply(
             drawn,
@@ -139,13 +147,15 @@ class TestClips(Dataset[tuple[int, int, torch.Tensor]]):
         row, part = divmod(index, self.items_per_video)
         first = part * self.clips_per_item
         video = self._reader.open(row)
+        length = self.spec.length
+        interval = fitting_interval(self.spec.interval, length=length, num_frames=video.num_frames)
         starts = sample_test(
             self.rule,
             num_frames=video.num_frames,
-            length=self.spec.length,
+            length=span(length, interval),
             num_clips=self.num_clips,
         )[first : first + self.clips_per_item]
-        indices = frames(starts, length=self.spec.length, num_frames=video.num_frames)
+        indices = frames(starts, length=length, num_frames=video.num_frames, interval=interval)
         unique, places = np.unique(indices, return_inverse=True)
         images = video.read(unique.tolist())
         if part == self.items_per_video - 1:

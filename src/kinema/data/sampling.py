@@ -27,10 +27,21 @@ Rule = TypeVar("Rule", bound=str)
 Function = TypeVar("Function", bound=Callable[..., Starts])
 
 
-def frames(starts: Starts, *, length: int, num_frames: int) -> NDArray[np.int64]:
+def frames(starts: Starts, *, length: int, num_frames: int, interval: int = 1) -> NDArray[np.int64]:
     """Return the indices (N, length) of N snippets, clamped to the first and the last image."""
-    indices: NDArray[np.int64] = starts[:, None] + np.arange(length)
+    indices: NDArray[np.int64] = starts[:, None] + np.arange(length) * interval
     return indices.clip(0, max(num_frames - 1, 0))
+
+
+def fitting_interval(interval: int, *, length: int, num_frames: int) -> int:
+    """Return the largest interval up to `interval` with which a snippet fits into the video."""
+    room = (num_frames - 1) // max(length - 1, 1)
+    return max(min(interval, room), 1)
+
+
+def span(length: int, interval: int) -> int:
+    """Return how many images a snippet reaches over, from its first to its last one."""
+    return (length - 1) * interval + 1
 
 
 def sample_train(

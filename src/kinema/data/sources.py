@@ -1,4 +1,4 @@
-"""Opens what a stream is read from: the video, its stored flow, or flow computed on the fly."""
+"""Opens what a stream is read from: the video, its stored frames or flow, flow on the fly."""
 
 from pathlib import Path
 
@@ -7,13 +7,15 @@ from kinema.errors import KinemaError
 from kinema.flow.live import LiveFlow
 from kinema.flow.store import FlowStore
 from kinema.video.frames import FrameSource, open_frames
+from kinema.video.rgb_store import RgbStore
 
 
 def open_source(item: ClipItem, spec: ClipSpec) -> FrameSource:
     """Open the images of a video that a clip is made of; the caller closes them.
 
     The stream "rgb" has frames (T, H, W, 3), "flow" has encoded pairs (T, H, W, 2), one fewer
-    than frames, from the store where the item has one.
+    than frames; each from its store where the item has one. Flow on the fly is always computed
+    from the video itself.
 
     Raises:
         KinemaError: a file has vanished or is unreadable, or the store has another bound or
@@ -21,23 +23,33 @@ def open_source(item: ClipItem, spec: ClipSpec) -> FrameSource:
     """
     if spec.stream == "flow" and item.flow_path is not None:
         return _open_store(_present(item.flow_path, "kinema flow"), spec)
+    if spec.stream == "rgb" and item.frame_path is not None:
+        return RgbStore(_present(item.frame_path, "kinema pack"))
     frames = open_frames(_present(item.path, "kinema index"))
     if spec.stream == "rgb":
         return frames
     return LiveFlow(
-        frames, algorithm=spec.flow_algorithm, bound=spec.flow_bound, size=spec.flow_size
+        frames,
+        algorithm=spec.flow_algorithm,
+        bound=spec.flow_bound,
+        size=spec.flow_size,
+        stride=spec.flow_stride,
+        gray=spec.flow_gray,
+        warp=spec.flow_warp,
     )
 
 
 def _open_store(path: Path, spec: ClipSpec) -> FrameSource:
     store = FlowStore(path)
-    for name, asked in (("bound", spec.flow_bound), ("algorithm", spec.flow_algorithm)):
-        held = store.metadata.get(name, asked)
-        if held != asked:
-            store.close()
+    if store.metadata.get("adaptive"):
+        store = FlowStore(path, as_bound=spec.flow_bound)
+    held = {"stride": 1, "warp": False, **store.metadata, "bound": store.bound}
+    for name in ("bound", "algorithm", "stride", "warp"):
+        asked = getattr(spec, f"flow_{name}")
+        if held.get(name, asked) != asked:
             raise KinemaError(
-                f"{path} holds flow with {name} {held}, but {asked} is asked for: "
-                f"set data.flow_{name}={held} or extract the flow again."
+                f"{path} holds flow with {name} {held[name]}, but {asked} is asked for: "
+                f"set data.flow_{name}={held[name]} or extract the flow again."
             )
     return store
 

@@ -13,6 +13,7 @@ from safetensors.torch import save
 from torch import nn
 
 from kinema.config import Config, from_dict, to_dict
+from kinema.engine.protocols import Protocol, find_protocol
 from kinema.errors import KinemaError
 from kinema.files import replacing
 from kinema.models.network import SnippetNetwork, build_network
@@ -27,6 +28,7 @@ class CheckpointInfo:
 
     config: Config
     classes: tuple[str, ...]
+    protocol: Protocol  # how it is tested unless asked otherwise
     provenance: dict[str, Any] = field(default_factory=dict)  # epoch, metrics, versions, index
 
 
@@ -42,6 +44,11 @@ class Checkpoint:
     def config(self) -> Config:
         """The configuration that it was trained with."""
         return self.info.config
+
+    @property
+    def protocol(self) -> Protocol:
+        """How it is tested unless asked otherwise."""
+        return self.info.protocol
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -60,6 +67,7 @@ def _write(path: Path, weights: dict[str, torch.Tensor], info: CheckpointInfo) -
         "format": _FORMAT,
         "config": to_dict(info.config),
         "classes": list(info.classes),
+        "protocol": to_dict(info.protocol),
         "provenance": info.provenance,
     }
     content = save(weights, metadata={_ENTRY: json.dumps(entry)})
@@ -91,9 +99,11 @@ def read_info(path: Path) -> CheckpointInfo:
     entry = json.loads(metadata[_ENTRY])
     if entry["format"] > _FORMAT:
         raise KinemaError(f"{path} was written by a newer Kinema: update with pip.")
+    config, protocol = from_dict(Config, entry["config"]), entry.get("protocol")
     return CheckpointInfo(
-        config=from_dict(Config, entry["config"]),
+        config=config,
         classes=tuple(entry["classes"]),
+        protocol=from_dict(Protocol, protocol) if protocol else find_protocol(config.protocol),
         provenance=entry["provenance"],
     )
 

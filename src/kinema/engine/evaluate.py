@@ -47,6 +47,7 @@ def clip_spec(data: DataConfig) -> ClipSpec:
     return ClipSpec(
         stream=modality.stream,
         length=data.stack + modality.extra_frames,
+        interval=data.interval,
         num_segments=data.num_segments,
         sampling=data.sampling,
         resize=data.resize,
@@ -54,6 +55,9 @@ def clip_spec(data: DataConfig) -> ClipSpec:
         flow_algorithm=data.flow_algorithm,
         flow_bound=data.flow_bound,
         flow_size=data.flow_size,
+        flow_stride=data.flow_stride,
+        flow_gray=data.flow_gray,
+        flow_warp=data.flow_warp,
     )
 
 

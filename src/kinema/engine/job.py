@@ -18,6 +18,7 @@ from kinema.datasets.index import check_files, read_index
 from kinema.engine.evaluate import clip_spec
 from kinema.engine.items import part_items
 from kinema.engine.optim import Average, Plateau, build_optimizer
+from kinema.engine.protocols import Protocol, find_protocol
 from kinema.engine.runtime import Runtime
 from kinema.engine.session import Session
 from kinema.errors import KinemaError
@@ -37,6 +38,7 @@ class Job:
     train_items: tuple[ClipItem, ...]
     val_items: tuple[ClipItem, ...]
     classes: tuple[str, ...]
+    protocol: Protocol
     class_weights: torch.Tensor | None
     index_hash: str
 
@@ -64,17 +66,10 @@ def prepare(config: Config, out: Path, place: Runtime) -> Job:
     index = read_index(folder)
     data = config.data
 
-    def items(part: str) -> tuple[ClipItem, ...]:
-        return part_items(
-            index,
-            part,
-            classes=index.classes,
-            flow_store=data.flow_store,
-            official=data.official_split,
-        )
-
     check_files(index)
-    train_items, val_items = items("train"), items("val")
+    train_items, val_items = (
+        part_items(index, part, classes=index.classes, data=data) for part in ("train", "val")
+    )
     if not train_items:
         raise KinemaError(f"{folder / 'index.csv'} has no video in the part 'train'.")
     out.mkdir(parents=True, exist_ok=True)
@@ -97,6 +92,7 @@ def prepare(config: Config, out: Path, place: Runtime) -> Job:
         train_items=train_items,
         val_items=val_items,
         classes=index.classes,
+        protocol=find_protocol(config.protocol),
         class_weights=weights,
         index_hash=sha256_of(folder / "index.csv"),
     )

@@ -9,7 +9,7 @@ from typing import Any, Literal
 import torch
 from torch import distributed, nn
 
-from kinema.errors import KinemaError
+from kinema.errors import KinemaError, UsageError
 
 Precision = Literal["auto", "fp32", "bf16", "fp16"]
 
@@ -95,10 +95,13 @@ def _device(name: str) -> torch.device:
     try:
         device = torch.device(name)
     except RuntimeError as error:
-        raise KinemaError(f"Unknown device '{name}': choose auto, cpu, cuda or cuda:N.") from error
+        raise UsageError(f"Unknown device '{name}': choose auto, cpu, cuda or cuda:N.") from error
     if device.type == "cuda":
         if not torch.cuda.is_available():
-            raise KinemaError(f"Device '{name}' was asked for, but no CUDA device is visible.")
+            raise KinemaError(
+                f"The device '{name}' is asked for, but torch sees no CUDA device: take cpu, or "
+                "look at `kinema checks` and CUDA_VISIBLE_DEVICES."
+            )
         if device.index is None:
             return torch.device("cuda", int(os.environ.get("LOCAL_RANK", 0)))
     return device

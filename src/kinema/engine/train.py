@@ -309,7 +309,9 @@ def _write_checkpoint(job: Job, session: Session, name: str, figures: dict[str, 
         "torch": torch.__version__,
         **figures,
     }
-    info = CheckpointInfo(config=job.config, classes=job.classes, provenance=provenance)
+    info = CheckpointInfo(
+        config=job.config, classes=job.classes, protocol=job.protocol, provenance=provenance
+    )
     save_checkpoint(job.out / name, session.network, info)
 
 
