@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -232,8 +233,12 @@ def test_every_worker_has_its_gpu_and_one_thread(monkeypatch):
             names = ("CUDA_VISIBLE_DEVICES", "OMP_NUM_THREADS", "NUMBA_NUM_THREADS")
             seen.append([workers.submit(os.getenv, name).result() for name in names])
     assert seen == [["4", "1", "1"], ["7", "1", "1"], ["4", "1", "1"]]
-    monkeypatch.setattr("torch.cuda.device_count", lambda: 3)
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    monkeypatch.setattr(pool, "_DRIVER", Path("/no/driver"))
+    monkeypatch.setattr(shutil, "which", lambda name: None)
+    assert pool.visible_gpus() == ()
+    monkeypatch.setattr(pool, "_DRIVER", Path("/"))
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 3)
     assert pool.visible_gpus() == ("0", "1", "2")
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "5,6")
     assert pool.visible_gpus() == ("5", "6")
@@ -253,7 +258,7 @@ video, kind = Path(sys.argv[1]), sys.argv[2]
 options = FlowOptions(algorithm="dis-ultrafast", adaptive=True)
 if kind == "live":
     with closing(LiveFlow(open_frames(video), algorithm="dis-ultrafast")) as flow:
-        for start in range(0, flow.num_frames - 10, 10):
+        for start in range(0, flow.num_frames - 10, 40):
             flow.read(range(start, start + 10))
 else:
     outcome = run_job(FlowJob(id=kind, path=video), video.parent / "out", options)
@@ -279,18 +284,18 @@ def repeated(video, path, *, times):
 @pytest.mark.slow
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="ru_maxrss has other units")
 def test_memory_does_not_grow_with_the_video(tmp_path):
-    """20,000 frames, whose gray pictures alone would be 60 MB, in hardly more than 500."""
+    """20,000 frames, whose pictures alone would be 90 MB, in hardly more than 500."""
 
     def used_mb(video, kind):
         command = [sys.executable, "-c", MEMORY_SCRIPT, str(video), kind]
         done = subprocess.run(command, check=True, capture_output=True, text=True)
         return int(done.stdout) / 1024
 
-    spec = Spec(codec="mpeg4", num_frames=50, options={"g": "50"})
+    spec = Spec(codec="mpeg4", num_frames=50, width=48, height=32, options={"g": "50"})
     video = make_video(tmp_path / "video.mp4", spec)
     short = used_mb(repeated(video, tmp_path / "short.mp4", times=10), "stored")
     long = repeated(video, tmp_path / "long.mp4", times=400)
     for kind in ("stored", "live"):
         used = used_mb(long, kind)
         assert used < 1000
-        assert used - short < 30, kind
+        assert used - short < 25, kind

@@ -25,8 +25,7 @@ def keyframe_cost(index: Index) -> str:
 
     A decoder starts at a keyframe: with one every K frames, a random frame needs (K + 1) / 2.
     """
-    videos = index.videos
-    cost = sum((video.keyframe_interval + 1) / 2 for video in videos) / len(videos)
+    videos, cost = index.videos, _cost_of_a_frame(index)
     few = sum(
         video.num_frames < (_FEW_KEYFRAMES - 0.5) * video.keyframe_interval for video in videos
     )
@@ -34,9 +33,17 @@ def keyframe_cost(index: Index) -> str:
         f"Keyframe spacing: a random frame costs {cost:.0f} decoded frames on average; "
         f"{few} of {len(videos)} videos have fewer than {_FEW_KEYFRAMES} keyframes."
     )
-    if cost < _COSTLY_FRAMES:
-        return line
-    return f"{line} Training on RGB waits less for videos with one every {_COSTLY_FRAMES} frames."
+    return f"{line} For training on RGB, `kinema pack` makes it 1." if packing_pays(index) else line
+
+
+def packing_pays(index: Index) -> bool:
+    """Tell whether training on RGB decodes many frames for one, which a store of frames saves."""
+    return _cost_of_a_frame(index) >= _COSTLY_FRAMES
+
+
+def _cost_of_a_frame(index: Index) -> float:
+    """Return how many frames are decoded for a random one, on average."""
+    return sum((video.keyframe_interval + 1) / 2 for video in index.videos) / len(index.videos)
 
 
 def _parts(index: Index) -> list[str]:

@@ -15,6 +15,7 @@ from kinema.console import say
 from kinema.data.augment import parse_mirror_labels
 from kinema.data.clips import ClipItem, TrainClips
 from kinema.datasets.index import check_files, read_index
+from kinema.datasets.summary import keyframe_cost, packing_pays
 from kinema.engine.evaluate import clip_spec
 from kinema.engine.items import part_items
 from kinema.engine.optim import Average, Plateau, build_optimizer
@@ -72,6 +73,9 @@ def prepare(config: Config, out: Path, place: Runtime) -> Job:
     )
     if not train_items:
         raise KinemaError(f"{folder / 'index.csv'} has no video in the part 'train'.")
+    reads_videos = data.modality != "flow" and not (data.frame_store or data.cache_mb)
+    if reads_videos and packing_pays(index):
+        say(keyframe_cost(index))
     out.mkdir(parents=True, exist_ok=True)
     clips = TrainClips(
         train_items,

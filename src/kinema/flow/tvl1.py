@@ -55,7 +55,7 @@ class Tvl1Settings:
 
 
 STANDARD = Tvl1Settings()
-FAST = Tvl1Settings(scale_step=0.5, warps=4)
+FAST = Tvl1Settings(scale_step=0.5, warps=4, epsilon=0.015)
 
 
 def tvl1(

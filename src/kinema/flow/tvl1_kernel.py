@@ -52,7 +52,7 @@ def relax(
             median5(flow, UY, scratch, size)
         done = 0
         while done < inner and change > limit:
-            together = min(_iterations_left(before, change, limit), inner - done, _TOGETHER)
+            together = min(_until_next_look(before, change, limit), inner - done)
             _sweep(flow, data, scratch, size, numbers, together, changes)
             before = changes[together - 2] if together > 1 else change
             change = changes[together - 1]
@@ -64,10 +64,10 @@ def relax(
 
 
 @part
-def _iterations_left(before: float, change: float, limit: float) -> int:
-    """Return after how many iterations the change will be at the limit, from the last two."""
+def _until_next_look(before: float, change: float, limit: float) -> int:
+    """Return how many iterations to do at once: half of what the last two changes say are left."""
     if not change < before:
-        return 2
+        return 1
     ratio = change / before
     left = 1
     while left < 2 * _TOGETHER and change * ratio ** (left + 1) > limit:

@@ -63,9 +63,15 @@ class _Level:
         self.size = height, width
         self.pictures = _zeros(2, height + 2, columns)
         self.flow = _zeros(FLOW_PLANES, height + 2, columns)
-        self._data = _first(finest and finest._data, DATA_PLANES, height + 2, columns)
+        data_shape = (DATA_PLANES, height + 2, columns)
         image_shape = (height + 2 * MARGIN, width + 2 * MARGIN, 4)
-        self._image_HWC = _first(finest and finest._image_HWC, *image_shape)
+        self._data: NDArray[np.float32]
+        self._image_HWC: NDArray[np.float32]
+        if finest is None:
+            self._data, self._image_HWC = _zeros(*data_shape), _zeros(*image_shape)
+        else:
+            self._data = _first(finest._data, *data_shape)
+            self._image_HWC = _first(finest._image_HWC, *image_shape)
         self._scratch = _zeros(1, INSIDE_ROW + 1, columns + _LINE_FLOATS)
         self._scratch[0, INSIDE_ROW, : width - 1] = 1
         self._places = np.zeros((1, 1, columns), np.int32)
@@ -91,10 +97,8 @@ class _Level:
             relax(self.flow, self._data, self._scratch, self.size, numbers, counts)
 
 
-def _first(memory: NDArray[np.float32] | None, *shape: int) -> NDArray[np.float32]:
-    """Return the first floats of some memory in that shape, or new memory where there is none."""
-    if memory is None:
-        return _zeros(*shape)
+def _first(memory: NDArray[np.float32], *shape: int) -> NDArray[np.float32]:
+    """Return the first floats of some memory in that shape."""
     return memory.reshape(-1)[: math.prod(shape)].reshape(shape)
 
 
