@@ -43,7 +43,9 @@ def test_the_command_line_itself(finished, tmp_path, words):
 
 WRONG = {
     ("train", "INDEX", "-o", "x", "--recipe", "tsm"): "Unknown recipe 'tsm'. Did you mean 'tsn'?",
-    ("train", "INDEX", "-o", "x", "optim.lrr=1"): "Unknown setting 'optim.lrr'. Did you mean 'optim.lr'?",
+    ("train", "INDEX", "-o", "x", "optim.lrr=1"): (
+        "Unknown setting 'optim.lrr'. Did you mean 'optim.lr'?"
+    ),
     ("train", "INDEX", "-o", "x", "lr=1"): "Did you mean 'optim.lr'?",
     ("train", "INDEX", "-o", "x", "optim.lr=fast"): "optim.lr=fast is not possible: a number is",
     ("train", "INDEX", "-o", "x", "train.epochs=1.5"): "a whole number is expected",

@@ -20,7 +20,7 @@ from helpers_flow import make_jobs
 from helpers_video import Spec, make_video
 from kinema.errors import KinemaError, UsageError
 from kinema.files import sha256_of, write_json
-from kinema.flow import extract, pool
+from kinema.flow import device, extract
 from kinema.flow.algorithms import compute, gray_from_rgb
 from kinema.flow.encoding import encode
 from kinema.flow.extract import FlowJob, FlowOptions, extract_flow, verify_flow
@@ -234,14 +234,14 @@ def test_every_worker_has_its_gpu_and_one_thread(monkeypatch):
             seen.append([workers.submit(os.getenv, name).result() for name in names])
     assert seen == [["4", "1", "1"], ["7", "1", "1"], ["4", "1", "1"]]
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
-    monkeypatch.setattr(pool, "_DRIVER", Path("/no/driver"))
+    monkeypatch.setattr(device, "_DRIVER", Path("/no/driver"))
     monkeypatch.setattr(shutil, "which", lambda name: None)
-    assert pool.visible_gpus() == ()
-    monkeypatch.setattr(pool, "_DRIVER", Path("/"))
+    assert device.visible_gpus() == ()
+    monkeypatch.setattr(device, "_DRIVER", Path("/"))
     monkeypatch.setattr("torch.cuda.device_count", lambda: 3)
-    assert pool.visible_gpus() == ("0", "1", "2")
+    assert device.visible_gpus() == ("0", "1", "2")
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "5,6")
-    assert pool.visible_gpus() == ("5", "6")
+    assert device.visible_gpus() == ("5", "6")
     assert FlowOptions(algorithm="tvl1").uses_gpu
     assert not FlowOptions(algorithm="dis").uses_gpu
 

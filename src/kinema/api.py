@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from kinema.config import Config, override
+from kinema.errors import UsageError
 
 if TYPE_CHECKING:
     from kinema.comparison import Comparison
@@ -209,8 +210,15 @@ def with_sources(
     if flow_store and data.modality == "flow":
         from kinema.engine.items import with_flow
         from kinema.flow.manifest import stored_options
+        from kinema.flow.options import STORE
 
-        data = with_flow(data, stored_options(flow_store))
+        stored = stored_options(flow_store)
+        if stored.format != STORE:
+            raise UsageError(
+                f"{flow_store} holds flow in the layout '{stored.format}': pack it with "
+                "`kinema flow convert` for training."
+            )
+        data = with_flow(data, stored)
         data = dataclasses.replace(data, flow_store=str(absolute(flow_store)))
     return dataclasses.replace(config, data=data)
 

@@ -58,7 +58,7 @@ def extract(
     index_folder: Annotated[Path, INDEX],
     out: Annotated[Path, OUT],
     algorithm: Annotated[Algorithm, ALGORITHM] = Algorithm.dis,
-    bound: Annotated[str, FLOW_BOUND] = "20",
+    bound: Annotated[str, FLOW_BOUND] = "",
     size: Annotated[str, FLOW_SIZE] = "short:256",
     stride: Annotated[int, STRIDE] = 1,
     gray: Annotated[Gray, GRAY] = Gray.after,
@@ -82,7 +82,7 @@ def extract(
         return
     options = FlowOptions(
         algorithm=algorithm.value,
-        **bound_of(bound),
+        **bound_of(bound, layout.value),
         size=size,
         stride=stride,
         gray=gray.value,

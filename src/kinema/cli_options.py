@@ -88,7 +88,9 @@ FLOW_SIZE = typer.Option(
 )
 BOUND = typer.Option(metavar="PIXELS", help="Largest motion stored, per frame.")
 FLOW_BOUND = typer.Option(
-    "--bound", metavar="PIXELS", help="Largest motion stored; or adaptive: each video's own."
+    "--bound",
+    metavar="PIXELS",
+    help="Largest motion stored; or adaptive: each video's own. Else 20, or the older tool's.",
 )
 STRIDE = typer.Option(metavar="FRAMES", help="From frame t to t + this; negative: backwards.")
 GRAY = typer.Option(help="Frames become gray after they are resized, or before.")
@@ -146,12 +148,14 @@ def numbers(text: str) -> tuple[float, ...]:
     return tuple(found)
 
 
-def bound_of(text: str) -> dict[str, Any]:
-    """Read a bound of flow: pixels, or that every video gets its own.
+def bound_of(text: str, layout: str) -> dict[str, Any]:
+    """Read a bound of flow: pixels, that every video gets its own, or nothing for the usual one.
 
     Raises:
         UsageError: neither a number nor "adaptive".
     """
+    if not text:
+        return {"bound": LAYOUTS[layout].bound if layout in LAYOUTS else 20.0}
     if text == "adaptive":
         return {"adaptive": True}
     try:

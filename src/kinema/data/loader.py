@@ -6,6 +6,7 @@ so they live for one epoch. Elsewhere they are started anew and kept. They compu
 and touch no accelerator.
 """
 
+import os
 import signal
 import sys
 from collections.abc import Iterator
@@ -243,3 +244,4 @@ def _start_process(_number: int) -> None:
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     cv2.setNumThreads(0)
+    os.environ["OMP_NUM_THREADS"] = "1"  # flow on the fly reads it

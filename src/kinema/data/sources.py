@@ -43,8 +43,8 @@ def _open_store(path: Path, spec: ClipSpec) -> FrameSource:
     store = FlowStore(path)
     if store.metadata.get("adaptive"):
         store = FlowStore(path, as_bound=spec.flow_bound)
-    held = {"stride": 1, "warp": False, **store.metadata, "bound": store.bound}
-    for name in ("bound", "algorithm", "stride", "warp"):
+    held = {"stride": 1, "gray": "after", "warp": False, **store.metadata, "bound": store.bound}
+    for name in ("bound", "algorithm", "stride", "gray", "warp"):
         asked = getattr(spec, f"flow_{name}")
         if held.get(name, asked) != asked:
             raise KinemaError(

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from kinema.console import progress, say, track
-from kinema.errors import KinemaError, UsageError
+from kinema.errors import KinemaError
 from kinema.flow.job import FlowJob, FlowOptions, Outcome, remove_leftovers
 from kinema.flow.manifest import (
     MANIFEST,
@@ -24,6 +24,7 @@ from kinema.flow.pool import run_jobs
 from kinema.flow.ray_pool import run_jobs_on_ray
 from kinema.flow.source_pairs import Shares
 from kinema.flow.store import FlowStore, flow_path
+from kinema.video.store_jobs import checked_part
 
 __all__ = ["FlowJob", "FlowOptions", "FlowSummary", "extract_flow", "verify_flow"]
 
@@ -84,7 +85,8 @@ def extract_flow(
             no Ray.
     """
     options = options or FlowOptions()
-    mine = _checked(jobs, options, shard)
+    options.check()
+    mine = checked_part(jobs, out, shard)
     started = time.monotonic()
     ours = [out / MANIFEST]
     ours += [path for job in mine for path in output_paths(out, job.id, options)]
@@ -117,22 +119,6 @@ def extract_flow(
         shares=sum((item.shares for item in outcomes), Shares()),
         failures=failures,
     )
-
-
-def _checked(
-    jobs: Sequence[FlowJob], options: FlowOptions, shard: tuple[int, int]
-) -> Sequence[FlowJob]:
-    options.check()
-    part, parts = shard
-    if not 0 <= part < parts:
-        raise UsageError(f"There is no part {part} of {parts}: parts count from 0 to {parts - 1}.")
-    ids = [job.id for job in jobs]
-    if len(set(ids)) < len(ids):
-        doubled = next(name for name in ids if ids.count(name) > 1)
-        raise UsageError(f"The video id '{doubled}' occurs twice: every video needs its own.")
-    for name in ids:
-        flow_path(Path(), name)
-    return jobs[part::parts]
 
 
 def _watched(

@@ -12,6 +12,7 @@ from kinema.flow.formats.sinks import is_complete
 from kinema.flow.job import FlowJob, FlowOptions, source_bytes
 from kinema.flow.options import STORE
 from kinema.flow.store import FlowStore, flow_path
+from kinema.video.packed import PackedVideo
 
 MANIFEST = "manifest.json"
 _ATTEMPTS = 3
@@ -59,7 +60,7 @@ def pending_jobs(jobs: Sequence[FlowJob], out: Path, options: FlowOptions) -> li
             pending.append(job)
             continue
         try:
-            metadata = FlowStore(path).metadata
+            metadata = PackedVideo(path).metadata
         except KinemaError as error:
             say(f"{error} It is made again now.")
             pending.append(job)
@@ -111,6 +112,8 @@ def _write(path: Path, options: FlowOptions, videos: dict[str, Any]) -> None:
 
 
 def _check_same(path: Path, found: dict[str, Any], options: FlowOptions) -> None:
+    if str(found.get("format", "")).startswith("rgb"):
+        raise KinemaError(f"{path} was made by `kinema pack`. Choose another output folder.")
     usual = FlowOptions().identity()  # what was made before a setting existed has its default
     for name, value in options.identity().items():
         held = found.get(name, usual[name])

@@ -1,15 +1,12 @@
 """Flow jobs on all cores, and on all GPUs for an algorithm that uses them."""
 
-import os
-import shutil
 from collections.abc import Generator, Sequence
 from functools import partial
 from pathlib import Path
 
+from kinema.flow.device import visible_gpus
 from kinema.flow.job import FlowJob, FlowOptions, Outcome, run_job
 from kinema.workers import Workers
-
-_DRIVER = Path("/dev/nvidiactl")
 
 
 def run_jobs(
@@ -31,15 +28,3 @@ def run_jobs(
 
 def _given_up(job: FlowJob, reason: str) -> Outcome:
     return Outcome(id=job.id, failure=reason)
-
-
-def visible_gpus() -> tuple[str, ...]:
-    """Return the GPUs that this process may use, as CUDA names them."""
-    if not _DRIVER.exists() and shutil.which("nvidia-smi") is None:
-        return ()  # without loading torch, which takes seconds
-    import torch
-
-    allowed = os.environ.get("CUDA_VISIBLE_DEVICES")
-    if allowed:
-        return tuple(allowed.split(","))
-    return tuple(str(number) for number in range(torch.cuda.device_count()))

@@ -1,15 +1,12 @@
 """TV-L1 where it is fastest: on the GPU in batches of pairs where there is one, else on the CPU."""
 
-import shutil
 from functools import cache
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
+from kinema.flow.device import visible_gpus
 from kinema.flow.tvl1 import Tvl1Settings, tvl1
-
-_DRIVER = Path("/dev/nvidiactl")
 
 
 def tvl1_anywhere(frames_THW: NDArray[np.uint8], *, settings: Tvl1Settings) -> NDArray[np.float32]:
@@ -27,8 +24,4 @@ def tvl1_anywhere(frames_THW: NDArray[np.uint8], *, settings: Tvl1Settings) -> N
 
 @cache
 def _has_gpu() -> bool:
-    if not _DRIVER.exists() and shutil.which("nvidia-smi") is None:
-        return False  # without loading torch, which takes seconds
-    import torch
-
-    return torch.cuda.is_available()
+    return bool(visible_gpus())

@@ -8,12 +8,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from kinema.console import progress, say, track
-from kinema.errors import KinemaError, UsageError
+from kinema.errors import KinemaError
 from kinema.flow.job import remove_leftovers
 from kinema.packing.job import PackJob, PackOptions, PackOutcome, run_job
 from kinema.packing.manifest import pending_jobs, pin_settings, write_manifest
 from kinema.video.packed import store_path
 from kinema.video.rgb_store import FrameQuality, RgbStore
+from kinema.video.store_jobs import checked_part
 from kinema.workers import Workers
 
 __all__ = ["PackJob", "PackSummary", "pack", "verify_pack"]
@@ -60,7 +61,7 @@ def pack(
         jobs: the videos.
         out: folder of the stores.
         short_side: larger frames are shrunk to it, pixels; None keeps the native size.
-        quality: "lossless" keeps every bit in ten to twenty times as many bytes.
+        quality: "lossless" keeps every bit in about twelve times as many bytes.
         workers: processes; None takes one per core.
         shard: (i, n): take the i-th of n parts of the jobs, from 0, for many machines.
 
@@ -72,7 +73,7 @@ def pack(
     """
     options = PackOptions(short_side=short_side, quality=quality)
     options.check()
-    mine = _checked(jobs, out, shard)
+    mine = checked_part(jobs, out, shard)
     started = time.monotonic()
     ours = [store_path(out, job.id) for job in mine]
     remove_leftovers(ours)
@@ -100,25 +101,6 @@ def pack(
         bytes=sum(path.stat().st_size for path in whole),
         failures=failures,
     )
-
-
-def _checked(jobs: Sequence[PackJob], out: Path, shard: tuple[int, int]) -> Sequence[PackJob]:
-    part, parts = shard
-    if not 0 <= part < parts:
-        raise UsageError(f"There is no part {part} of {parts}: parts count from 0 to {parts - 1}.")
-    ids = [job.id for job in jobs]
-    if len(set(ids)) < len(ids):
-        doubled = next(name for name in ids if ids.count(name) > 1)
-        raise UsageError(f"The video id '{doubled}' occurs twice: every video needs its own.")
-    sources = {job.path.resolve() for job in jobs}
-    for name in ids:
-        path = store_path(out, name)
-        if path.resolve() in sources:
-            raise UsageError(
-                f"{path} is one of the videos: its store would replace it. "
-                "Choose another output folder."
-            )
-    return jobs[part::parts]
 
 
 def _run(

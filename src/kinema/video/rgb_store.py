@@ -75,7 +75,7 @@ class RgbWriter:
             width: of the frames, pixels; any number.
             height: of the frames, pixels; any number.
             metadata: JSON values to keep in the file (size rule, source ...).
-            quality: "lossless" keeps every bit in ten to twenty times as many bytes.
+            quality: "lossless" keeps every bit in about twelve times as many bytes.
             fps: frames per second of the video; 0 where it is unknown.
 
         Raises:
