@@ -12,8 +12,11 @@ import kinema as package
 from helpers_cli import STREAMS, FinishedRun, copy_of, kinema
 from helpers_scores import random_scores
 from kinema.cli import app
+from kinema.cli_options import Algorithm
 from kinema.engine.checkpoint import read_info
 from kinema.engine.protocols import PROTOCOLS
+from kinema.flow.algorithms import ALGORITHMS
+from kinema.flow.options import MOTION_VECTORS
 from kinema.fusion import fuse, search_weights
 from kinema.metrics import top_k
 from kinema.recipes import RECIPES
@@ -132,6 +135,46 @@ def test_a_protocol_of_the_users_own(finished, tmp_path):
     options = TestOptions(protocol=str(tmp_path / "mine.json"))
     again = package.test(finished.checkpoint("rgb"), tmp_path / "b.npz", options=options)
     np.testing.assert_allclose(again.values, scores.values, atol=1e-5)
+
+
+def test_algorithms_offered_are_those_of_the_table():
+    assert {choice.value for choice in Algorithm} == {*ALGORITHMS, MOTION_VECTORS}
+
+
+def test_a_store_of_frames_is_packed_checked_and_trained_from(finished, tmp_path):
+    index, store = finished.folder / "index", tmp_path / "frames"
+    done = kinema("pack", index, "-o", store, "--short-side", "40", "--workers", "1")
+    assert done.code == 0, done.err
+    assert kinema("pack", index, "-o", store, "--verify").out.strip() == "All stores are whole."
+    some = next(store.rglob("*.mp4"))
+    some.write_bytes(some.read_bytes()[:-9])
+    broken = kinema("pack", index, "-o", store, "--verify")
+    assert broken.code == 1 and "its index is missing" in broken.out
+    assert kinema("pack", index, "-o", store, "--short-side", "40").code == 0
+    words = ("--recipe", "tiny", "train.epochs=1")
+    trained = kinema("train", index, "-o", tmp_path / "run", "--frames", store, *words)
+    assert trained.code == 0, trained.err
+    data = read_info(tmp_path / "run" / "best.safetensors").config.data
+    assert data.frame_store == str(store)
+
+
+def test_flow_in_an_old_layout_is_converted_and_trained_from(finished, tmp_path):
+    index, old, store = finished.folder / "index", tmp_path / "old", tmp_path / "store"
+    words = ("--size", "32x32", "--workers", "1", "--format", "denseflow", "--stride", "2")
+    done = kinema("flow", index, "-o", old, *words)
+    assert done.code == 0 and "bound 32" in done.err
+    wrong = kinema("train", index, "-o", tmp_path / "x", "--modality", "flow", "--flow", old)
+    assert wrong.code == 2 and "in the layout 'denseflow': pack it with `kinema flow convert`" in (
+        wrong.error
+    )
+    words = ("--bound", "32", "--algorithm", "dis", "--index", index)
+    done = kinema("flow", "convert", old, "-o", store, *words)
+    assert done.code == 0, done.err
+    words = ("--modality", "flow", "--flow", store, "--recipe", "tiny", "train.epochs=1")
+    done = kinema("train", index, "-o", tmp_path / "run", *words)
+    assert done.code == 0, done.err
+    data = read_info(tmp_path / "run" / "best.safetensors").config.data
+    assert (data.flow_bound, data.flow_stride, data.flow_algorithm) == (32, 2, "dis")
 
 
 def test_fuse_shows_the_means_over_official_splits(tmp_path):

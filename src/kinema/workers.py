@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Generic, TypeVar
 
 import cv2
 
+from kinema.errors import KinemaError
+
 if TYPE_CHECKING:
     from multiprocessing.sharedctypes import Synchronized
 
@@ -46,11 +48,15 @@ class Workers(Generic[Job, Result]):
 
         When a worker dies (killed, out of memory, crashed), the jobs that were being worked on are
         done again, each alone; the one that dies again is given up.
+
+        Raises:
+            KinemaError: no worker can start at all.
         """
         queue = deque(jobs)
         while queue:
             for suspect in (yield from self._until_death(queue, self._processes)):
                 if (yield from self._until_death(deque([suspect]), 1)):
+                    _check_that_workers_start()
                     yield self._give_up(suspect, _DIED_TWICE)
 
     def _until_death(self, queue: deque[Job], processes: int) -> Generator[Result, None, list[Job]]:
@@ -80,6 +86,17 @@ class Workers(Generic[Job, Result]):
                     except BrokenProcessPool:
                         died.append(job)
         return died
+
+
+def _check_that_workers_start() -> None:
+    try:
+        with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
+            pool.submit(os.getpid).result()
+    except BrokenProcessPool as error:
+        raise KinemaError(
+            "No worker process can start. A Python script that calls Kinema must be a file, with "
+            "its own work below `if __name__ == '__main__':`."
+        ) from error
 
 
 def use_one_thread() -> None:
