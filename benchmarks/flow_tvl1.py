@@ -31,7 +31,7 @@ from kinema.video.reader import VideoReader
 
 Flow = NDArray[np.float32]
 PAIRS = 5  # of each video, far apart, to compare the flow
-TIMED_PAIRS = 8  # of each video, neighbours, to measure the time
+TIMED_PAIRS = 16  # of each video, neighbours, to measure the time
 UNKNOWN = 1e9  # pixels; ground truth holds larger ones where it is not known
 
 

@@ -59,7 +59,7 @@ class _Level:
     """One level of the pyramid; what is only needed while it is worked on is that of the finest."""
 
     def __init__(self, height: int, width: int, finest: "_Level | None") -> None:
-        columns = (width // _LINE_FLOATS + 1) * _LINE_FLOATS  # at least one is 0
+        columns = (-(-width // _LINE_FLOATS) + 1) * _LINE_FLOATS
         self.size = height, width
         self.pictures = _zeros(2, height + 2, columns)
         self.flow = _zeros(FLOW_PLANES, height + 2, columns)

@@ -24,7 +24,7 @@ by sums of -1.
 from typing import NamedTuple
 
 import torch
-import triton  # type: ignore[import-untyped]
+import triton
 
 from kinema.flow import tvl1_triton_kernels
 from kinema.flow.tvl1 import Tvl1Settings
