@@ -125,7 +125,7 @@ def test_all_processes_validate_with_the_statistics_that_are_saved(stateful):
         protocol=Protocol(rule="tsn-val", num_clips=2, resize="train"),
         classes=index.classes,
     )
-    items = part_items(index, "val", classes=index.classes)
+    items = part_items(index, "val", classes=index.classes, data=config.data)
     cpu = Runtime(device=torch.device("cpu"))
     scores = evaluate(checkpoint.network, items, settings, runtime=cpu)
     loss = cross_entropy(torch.from_numpy(scores.values), torch.from_numpy(scores.labels))
