@@ -20,7 +20,6 @@ def median5(planes: Planes, plane: int, scratch: Planes, size: Size) -> None:
         size: H and W.
     """
     height, width = size
-    whole = (width + 15) // 16 * 16
     for y in range(1, height + 1):
         for x in range(width):
             scratch[0, 5 + y % 3, x] = planes[plane, y, x]  # for the two rows below
@@ -39,9 +38,7 @@ def median5(planes: Planes, plane: int, scratch: Planes, size: Size) -> None:
             at(scratch, 0, 4, 0),
         )
         _sort_columns(rows, ranks, width)
-        _middle(ranks, at(planes, plane, y, 0), whole)
-        for x in range(width, whole):
-            planes[plane, y, x] = 0
+        _middle(ranks, at(planes, plane, y, 0), width)
 
 
 @part
@@ -63,7 +60,8 @@ def _middle(ranks: Rows, out: Row, width: int) -> None:
     """Write the median of the columns x to x+4; what no result needs is compiled away."""
     distinct()
     r0, r1, r2, r3, r4 = ranks
-    for x in range(width):
+    whole = (width + 15) // 16 * 16
+    for x in range(whole):
         _, _, _, d0, e0 = _sorted(r0[x], r0[x + 1], r0[x + 2], r0[x + 3], r0[x + 4])
         _, _, c1, d1, e1 = _sorted(r1[x], r1[x + 1], r1[x + 2], r1[x + 3], r1[x + 4])
         _, b2, c2, d2, _ = _sorted(r2[x], r2[x + 1], r2[x + 2], r2[x + 3], r2[x + 4])
@@ -80,6 +78,8 @@ def _middle(ranks: Rows, out: Row, width: int) -> None:
         a4 = max(a4, b3)
         e0, d1 = min(e0, d1), max(e0, d1)
         out[x] = min(max(e0, a4), d1)
+    for x in range(width, whole):
+        out[x] = 0
 
 
 @part

@@ -77,17 +77,30 @@ def interleave(pictures: Planes, image_HWC: Planes, size: Size) -> None:
     image_HWC[:MARGIN] = 0
     image_HWC[height + MARGIN :] = 0
     for y in range(height):
-        row = pictures[1, y + 1]
-        above = pictures[1, max(y, 1)]
-        below = pictures[1, min(y + 2, height)]
-        out = image_HWC[y + MARGIN]
-        out[:MARGIN] = 0
-        out[width + MARGIN :] = 0
-        for x in range(width):
-            out[x + MARGIN, 0] = row[x]
-            out[x + MARGIN, 1] = _HALF * (row[min(x + 1, width - 1)] - row[max(x - 1, 0)])
-            out[x + MARGIN, 2] = _HALF * (below[x] - above[x])
-            out[x + MARGIN, 3] = 0
+        rows = (
+            at(pictures, 1, y + 1, 0),
+            at(pictures, 1, y + 1, -1),
+            at(pictures, 1, y + 1, 1),
+            at(pictures, 1, max(y, 1), 0),
+            at(pictures, 1, min(y + 2, height), 0),
+        )
+        _interleave_row(rows, at(image_HWC, y + MARGIN, MARGIN, 0), width)
+        image_HWC[y + MARGIN, :MARGIN] = 0
+        image_HWC[y + MARGIN, width + MARGIN :] = 0
+
+
+@part
+def _interleave_row(rows: Rows, out: Row, width: int) -> None:
+    distinct()
+    row, left, right, above, below = rows
+    for x in range(width):
+        out[4 * x] = row[x]
+        out[4 * x + 1] = _HALF * (right[x] - left[x])
+        out[4 * x + 2] = _HALF * (below[x] - above[x])
+        out[4 * x + 3] = 0
+    last = width - 1
+    out[1] = _HALF * (row[1] - row[0])
+    out[4 * last + 1] = _HALF * (row[last] - row[last - 1])
 
 
 @kernel
@@ -140,10 +153,7 @@ def linearise(
             at(data, RHO, y + 1, 0),
             at(data, SLOPE, y + 1, 0),
         )
-        _data_term(warped, at(pictures, 0, y + 1, 0), u, out, width, pixel)
-        for x in range(width, data.shape[2]):
-            for plane in range(4):
-                data[plane, y + 1, x] = 0
+        _data_term(warped, at(pictures, 0, y + 1, 0), u, out, (width, data.shape[2]), pixel)
 
 
 @part
@@ -185,10 +195,13 @@ def _warp_row(pixels: Row, where: Row, stride: int, weights: Rows, warped: Row, 
 
 
 @part
-def _data_term(warped: Row, first: Row, u: Rows, out: Rows, width: int, pixel: np.float32) -> None:
+def _data_term(
+    warped: Row, first: Row, u: Rows, out: Rows, widths: tuple[int, int], pixel: np.float32
+) -> None:
     distinct()
     u_x, u_y = u
     w_x, w_y, rho, slope = out
+    width, columns = widths
     for x in range(width):
         along, across = warped[4 * x + 1] * pixel, warped[4 * x + 2] * pixel
         square = along * along + across * across
@@ -196,3 +209,5 @@ def _data_term(warped: Row, first: Row, u: Rows, out: Rows, width: int, pixel: n
         w_y[x] = across
         rho[x] = warped[4 * x] - along * u_x[x] - across * u_y[x] - first[x]
         slope[x] = -_ONE / square if square > _LEAST_SQUARE * pixel * pixel else np.float32(0)
+    for x in range(width, columns):
+        w_x[x] = w_y[x] = rho[x] = slope[x] = 0
