@@ -2,6 +2,8 @@
 
 from pathlib import Path
 
+import av
+import cv2
 import numpy as np
 
 from kinema.data.items import ClipItem
@@ -65,3 +67,18 @@ def noise_video(number, spec):
 def place_video(number, spec):
     """The stand-in whose images hold their coordinates."""
     return PlaceSource(number, channels=3 if spec.stream == "rgb" else 2)
+
+
+def small_video(path, *, num_frames=12, width=64, height=48, rate=10, seed=0):
+    """A smooth picture that moves, as a video file."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    coarse = np.random.default_rng(seed).integers(0, 256, (6, 8, 3), np.uint8)
+    texture = cv2.resize(coarse, (width, height), interpolation=cv2.INTER_CUBIC)
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("mpeg4", rate=rate)
+        stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
+        for i in range(num_frames):
+            frame = av.VideoFrame.from_ndarray(np.roll(texture, 2 * i, axis=1), format="rgb24")
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode())
+    return path

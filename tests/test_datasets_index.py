@@ -18,7 +18,7 @@ def an_index(**changes) -> Index:
 
 @pytest.mark.parametrize(
     "changes",
-    [{}, {"splits": ("train", "test", "")}, {"segment_start": 1.5, "segment_end": 3.0}],
+    [{}, {"splits": ("train", "test", "")}, {"segment_start": 1, "segment_end": 3}],
 )
 def test_an_index_is_read_as_it_was_written(tmp_path, changes):
     index = an_index(**changes)

@@ -168,7 +168,18 @@ def test_rows_without_a_file_are_rejected(tmp_path):
         ("path,label\nv/a.mp4,x\nv/a.mp4,y\n", "line 3: the id 'v/a' is there already"),
         ("id,path,label\n../a,v/a.mp4,x\n", "the id '../a' cannot become a file name"),
         ("path,label\nno.mp4,x\nno2.mp4,x\n", "None of the 2 files of"),
-        ("path,label,segment_start\nv/a.mp4,x,1\n", "parts of a video"),
+        (
+            "path,label,segment_start\nv/a.mp4,x,1.5\n",
+            "line 2: the segment_start '1.5' is not a whole number of frames",
+        ),
+        (
+            "path,label,start_seconds,end_seconds\nv/a.mp4,x,2,1\n",
+            "line 2: the segment ends at 1, which is not after its start at 2",
+        ),
+        (
+            "path,label,segment_start,end_seconds\nv/a.mp4,x,2,1\n",
+            "line 2: the segment is given in frames and in seconds",
+        ),
     ],
 )
 def test_a_wrong_table_is_named(tmp_path, text, message):

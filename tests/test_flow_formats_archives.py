@@ -11,8 +11,8 @@ from helpers_formats import kinema_levels, tsn, write_pairs
 from kinema.errors import KinemaError
 from kinema.flow.formats.find import find_videos
 from kinema.flow.formats.old_flow import open_old_flow
-from kinema.flow.formats.split_zip import open_split_zip, split_parts
-from kinema.flow.formats.zip_index import list_members, read_member
+from kinema.video.split_zip import open_split_zip, split_parts
+from kinema.video.zip_index import list_members, read_member
 
 
 def zip_of(root, archive, *, method=zipfile.ZIP_STORED):

@@ -1,6 +1,7 @@
 """Files appear whole or not at all: everything is written to a temporary name and renamed."""
 
 import errno
+import filecmp
 import hashlib
 import json
 import os
@@ -13,10 +14,15 @@ from kinema.errors import KinemaError
 
 
 @contextmanager
-def replacing(path: Path) -> Iterator[Path]:
+def replacing(path: Path, *, unless_equal: bool = False) -> Iterator[Path]:
     """Yield a temporary path beside `path` (same suffix) and rename it to `path` at the end.
 
     On any error the temporary file is removed and an older `path` stays as it was.
+
+    Args:
+        path: what is written.
+        unless_equal: an older file of the same bytes stays; waiting for the disk takes longer
+            than comparing small files.
 
     Raises:
         KinemaError: the disk is full or the folder cannot be written to.
@@ -25,9 +31,10 @@ def replacing(path: Path) -> Iterator[Path]:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         yield temporary
-        with temporary.open("rb") as handle:
-            os.fsync(handle.fileno())
-        temporary.replace(path)
+        if not (unless_equal and path.is_file() and filecmp.cmp(temporary, path, shallow=False)):
+            with temporary.open("rb") as handle:
+                os.fsync(handle.fileno())
+            temporary.replace(path)
     except OSError as error:
         raise _explain(path, error) from error
     finally:
@@ -53,7 +60,7 @@ def _explain(path: Path, error: OSError) -> KinemaError | OSError:
 
 def write_text(path: Path, text: str) -> None:
     """Write `text` to `path`, whole or not at all."""
-    with replacing(path) as temporary:
+    with replacing(path, unless_equal=True) as temporary:
         temporary.write_text(text, encoding="utf-8")
 
 

@@ -3,17 +3,41 @@
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Literal, cast, get_args
 
+from kinema.datasets.adapters import ADAPTERS, detect_adapter, read_lists
 from kinema.datasets.folder import LAYOUTS, list_folder
+from kinema.datasets.frame_counts import with_frame_counts
 from kinema.datasets.hmdb51 import hmdb51_lists, list_hmdb51
+from kinema.datasets.index import absolute
+from kinema.datasets.layouts import frames_root
 from kinema.datasets.listing import Listed, Listing
+from kinema.datasets.named import present
 from kinema.datasets.splits import groups_by_pattern
 from kinema.datasets.table import list_table, read_table, table_path
 from kinema.datasets.ucf101 import list_ucf101, ucf101_lists
 from kinema.errors import KinemaError, UsageError, did_you_mean
+from kinema.video.images import is_images
 
-DatasetName = Literal["auto", "folder", "csv", "ucf101", "hmdb51"]
+DatasetName = Literal[
+    "auto",
+    "folder",
+    "csv",
+    "ucf101",
+    "hmdb51",
+    "kinetics",
+    "something-v1",
+    "something-v2",
+    "jester",
+    "moments",
+    "diving48",
+    "activitynet",
+    "charades",
+    "tsn",
+    "two-column",
+    "slim",
+    "mmaction2",
+]
 
 
 def list_data(
@@ -29,7 +53,7 @@ def list_data(
     Args:
         data: absolute path of a folder, or of a CSV file.
         dataset: the layout; "auto" looks at what is there.
-        splits_folder: official lists that are not in `data`.
+        splits_folder: folder of lists that are not in `data`, or one list.
         group: regular expression on the id, or a column of the table; empty: what the layout says.
         out: where the index will be written; left out of the search.
 
@@ -47,16 +71,18 @@ def list_data(
     if chosen == "csv":
         return _list_csv(data, group)
     _check_place(data, out)
-    lists = splits_folder or data
+    lists = absolute(splits_folder) if splits_folder else data
     if chosen == "ucf101":
         found = ucf101_lists(lists)
         listing = list_ucf101(data, _required(found, lists, "trainlist01.txt"), skip=out)
     elif chosen == "hmdb51":
         found = hmdb51_lists(lists)
         listing = list_hmdb51(data, _required(found, lists, "CLASS_test_split1.txt"), skip=out)
+    elif chosen in ADAPTERS:
+        listing = present(data, read_lists(chosen, lists), skip=out)
     else:
-        listing = list_folder(data, skip=out)
-    return _with_groups(listing, group)
+        return _with_groups(list_folder(frames_root(data), skip=out), group)
+    return _with_groups(with_frame_counts(listing, lists), group)
 
 
 def detect(data: Path, splits_folder: Path | None = None) -> DatasetName:
@@ -66,7 +92,7 @@ def detect(data: Path, splits_folder: Path | None = None) -> DatasetName:
         KinemaError: `data` is a file that is not a CSV, or `splits_folder` holds no lists.
     """
     lists = splits_folder or data
-    if data.is_file() and table_path(data) is None:
+    if data.is_file() and table_path(data) is None and not (splits_folder and is_images(data)):
         raise KinemaError(f"{data} is a file: give the folder that holds the videos. {LAYOUTS}")
     if not splits_folder and table_path(data):
         return "csv"
@@ -74,12 +100,15 @@ def detect(data: Path, splits_folder: Path | None = None) -> DatasetName:
         return "ucf101"
     if hmdb51_lists(lists):
         return "hmdb51"
-    if splits_folder:
+    found = detect_adapter(lists) if lists.is_dir() or splits_folder else ""
+    if splits_folder and not found:
         raise KinemaError(
-            f"{splits_folder} holds no official lists: looked for trainlist01.txt (UCF101) and "
-            "CLASS_test_split1.txt (HMDB51), there and in the folders directly in it."
+            f"{splits_folder} holds no official lists: looked for trainlist01.txt (UCF101), "
+            "CLASS_test_split1.txt (HMDB51), "
+            f"{'; '.join(f'{adapter.looks_for} ({name})' for name, adapter in ADAPTERS.items())}, "
+            "there and in the folders directly in it."
         )
-    return "folder"
+    return cast(DatasetName, found or "folder")
 
 
 def _required(lists: Path | None, searched: Path, name: str) -> Path:

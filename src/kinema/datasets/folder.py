@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from pathlib import Path
 
+from kinema.datasets.layouts import is_frames_file, refuse_flat, without_inner
 from kinema.datasets.listing import (
     Listed,
     Listing,
@@ -35,7 +36,8 @@ def list_folder(data: Path, *, skip: Path | None = None) -> Listing:
         KinemaError: no video, no class folder, or folders of parts beside folders of classes.
     """
     tops = [folder for folder in subfolders(data) if folder != skip]
-    loose = [path for path in data.iterdir() if path.is_file() and is_video(path)]
+    files = [path for path in sorted(data.iterdir()) if path.is_file()]
+    loose = [path for path in files if is_video(path) or is_frames_file(path)]
     parts = _part_folders(data, tops)
     class_folders = [
         (folder, part)
@@ -50,7 +52,10 @@ def list_folder(data: Path, *, skip: Path | None = None) -> Listing:
         if not found:
             empty.append(folder)
         videos.extend(found)
+    tops_of_classes = {folder for folder, _ in class_folders}
+    refuse_flat(data, [video.path for video in videos if video.path in tops_of_classes])
     if not videos:
+        refuse_flat(data, [path for path in loose if is_frames_file(path)])
         raise KinemaError(f"No video was found in a class folder below {data}. {LAYOUTS}")
     classes = tuple(sorted({video.label for video in videos}))
     if len(classes) < 2:
@@ -87,10 +92,12 @@ def _part_folders(data: Path, tops: list[Path]) -> list[tuple[Path, str]]:
 
 
 def _class_videos(data: Path, folder: Path, part: str) -> Iterator[Listed]:
+    depth = len(folder.relative_to(data).parts)
     for path in video_files(folder):
-        below = path.relative_to(folder).parts
+        relative = without_inner(path.relative_to(data))
+        below = relative.parts[depth:]
         yield Listed(
-            id=id_of(path.relative_to(data)),
+            id=id_of(relative, is_folder=not is_video(path) and path.is_dir()),
             path=path,
             label=folder.name,
             split=part,

@@ -6,6 +6,7 @@ from pathlib import Path
 from kinema.datasets.listing import Listing
 from kinema.datasets.official import Named, lists_folder, match, merge_splits
 from kinema.errors import KinemaError
+from kinema.score_formats.listing import read_classes
 
 _FILE = re.compile(r"^(?P<label>.+)_test_split(?P<number>[1-9])\.txt$")
 _PARTS = {"0": "", "1": "train", "2": "test"}
@@ -21,8 +22,10 @@ def hmdb51_lists(folder: Path) -> Path | None:
 def list_hmdb51(data: Path, lists: Path, *, skip: Path) -> Listing:
     """List HMDB51: the videos flat or in class folders anywhere below `data`.
 
-    Classes are sorted by name. The lines of a split file are ``name.avi 1`` (train), 2 (test) or
-    0 (not in this split). The group is the source film within the class.
+    Classes are in the order of a ``class_list.txt`` beside the split files, by which TSN and the
+    very deep two-stream networks number them; else sorted by name. The lines of a split file are
+    ``name.avi 1`` (train), 2 (test) or 0 (not in this split). The group is the source film within
+    the class.
 
     Args:
         data: absolute path of the folder with the videos.
@@ -30,7 +33,8 @@ def list_hmdb51(data: Path, lists: Path, *, skip: Path) -> Listing:
         skip: a folder in `data` that is left out.
 
     Raises:
-        KinemaError: a split file is missing or has a wrong line, or no listed video is there.
+        KinemaError: a split file is missing or has a wrong line, `class_list.txt` has other
+            classes, or no listed video is there.
     """
     files: dict[int, dict[str, Path]] = {}
     for path in sorted(lists.glob("*_test_split?.txt")):
@@ -54,7 +58,20 @@ def list_hmdb51(data: Path, lists: Path, *, skip: Path) -> Listing:
         Named(label=label, stem=stem, group=_group(label, stem), splits=tuple(splits))
         for (label, stem), splits in merge_splits(parts).items()
     ]
-    return match(data, named, classes, skip=skip)
+    return match(data, named, _in_order(classes, lists / "class_list.txt"), skip=skip)
+
+
+def _in_order(classes: list[str], path: Path) -> list[str]:
+    if not path.is_file():
+        return classes
+    ordered = list(read_classes(path))
+    if sorted(ordered) != classes:
+        other = sorted(set(ordered) ^ set(classes))
+        raise KinemaError(
+            f"{path} does not list each class of the split files once: '{(other or ordered)[0]}' "
+            "is too much or too little. Correct it, or remove it to sort the classes by name."
+        )
+    return ordered
 
 
 def _split(path: Path, label: str) -> list[tuple[tuple[str, str], str]]:

@@ -5,7 +5,6 @@ position there.
 """
 
 import csv
-import dataclasses
 import math
 import os
 from collections import Counter
@@ -15,6 +14,7 @@ from pathlib import Path
 
 from kinema.errors import KinemaError
 from kinema.files import replacing, write_text
+from kinema.video.images import is_there
 
 INDEX_FILE = "index.csv"
 CLASSES_FILE = "classes.txt"
@@ -45,15 +45,22 @@ class Video:
     label: str
     split: str  # "train", "val", "test", or "" where the first official split leaves it out
     group: str = ""  # what must never be on both sides of a split: a person, a scene, a source
-    num_frames: int
+    num_frames: int  # of the segment, where there is one
     fps: float  # average
     width: int  # pixels, as shown (after rotation)
     height: int
     keyframe_interval: float  # mean number of frames from one keyframe to the next
-    segment_start: float | None = None  # seconds, where only a part of the file is meant
-    segment_end: float | None = None
+    segment_start: int | None = None  # first frame, where only a part of the video is meant
+    segment_end: int | None = None  # the frame after the last
     splits: tuple[str, ...] = ()  # part in each official split, where there are several
     sha256: str = ""  # of the file's bytes
+
+    @property
+    def segment(self) -> tuple[int, int] | None:
+        """First frame and the one after the last; None for the whole video."""
+        if self.segment_start is None or self.segment_end is None:
+            return None
+        return self.segment_start, self.segment_end
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -136,21 +143,20 @@ def write_index(index: Index, folder: Path) -> None:
     num_splits = len(index.videos[0].splits) if index.videos else 0
     split_columns = [f"split{k}" for k in range(1, num_splits + 1)]
     columns = [*_COLUMNS, *(_SEGMENT if has_segments else ()), *split_columns]
-    root = absolute(folder)
+    root = f"{absolute(folder).as_posix().rstrip('/')}/"
     with (
-        replacing(folder / INDEX_FILE) as temporary,
+        replacing(folder / INDEX_FILE, unless_equal=True) as temporary,
         temporary.open("w", encoding="utf-8", newline="") as handle,
     ):
-        writer = csv.DictWriter(handle, columns, extrasaction="ignore", lineterminator="\n")
-        writer.writeheader()
+        writer = csv.writer(handle, lineterminator="\n")
+        writer.writerow(columns)
         for video in index.videos:
-            row = {field.name: getattr(video, field.name) for field in dataclasses.fields(video)}
-            inside = video.path.is_relative_to(root)
-            row["path"] = (video.path.relative_to(root) if inside else video.path).as_posix()
+            row = dict(vars(video))
+            row["path"] = video.path.as_posix().removeprefix(root)
             row["fps"] = f"{video.fps:.6g}"
             row["keyframe_interval"] = f"{video.keyframe_interval:.6g}"
             row.update(zip(split_columns, video.splits, strict=True))
-            writer.writerow(row)
+            writer.writerow([row[name] for name in columns])
 
 
 def read_index(folder: Path) -> Index:
@@ -214,11 +220,21 @@ def _video(row: Mapping[str, str | None], folder: Path, where: str) -> Video:
         width=int(_number(values, "width", where)),
         height=int(_number(values, "height", where)),
         keyframe_interval=_number(values, "keyframe_interval", where),
-        segment_start=_number(values, _SEGMENT[0], where) if values.get(_SEGMENT[0]) else None,
-        segment_end=_number(values, _SEGMENT[1], where) if values.get(_SEGMENT[1]) else None,
+        **_segment(values, where),
         splits=tuple(splits),
         sha256=values.get("sha256", ""),
     )
+
+
+def _segment(values: Mapping[str, str], where: str) -> dict[str, int | None]:
+    found = [int(_number(values, name, where)) if values.get(name) else None for name in _SEGMENT]
+    start, end = found
+    if (start is None) != (end is None) or (start is not None and end is not None and start >= end):
+        raise KinemaError(
+            f"{where}: the segment from '{values[_SEGMENT[0]]}' to '{values[_SEGMENT[1]]}' is no "
+            "part of a video. Give the first frame and the one after the last, or neither."
+        )
+    return dict(zip(_SEGMENT, found, strict=True))
 
 
 def _number(values: Mapping[str, str], column: str, where: str) -> float:
@@ -240,7 +256,7 @@ def check_files(index: Index) -> None:
     Raises:
         KinemaError: some are not; names the first and says how many.
     """
-    gone = [video.path for video in index.videos if not video.path.is_file()]
+    gone = [video.path for video in index.videos if not is_there(video.path)]
     if gone:
         raise KinemaError(
             f"{len(gone)} of {len(index.videos)} videos of the index are no longer there, the "

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from kinema.datasets.listing import Listed, Listing, subfolders, video_files
+from kinema.datasets.listing import Listed, Listing, stem_of, subfolders, video_files
 from kinema.errors import KinemaError
 
 
@@ -46,7 +46,7 @@ def match(data: Path, named: Sequence[Named], classes: Sequence[str], *, skip: P
     files = video_files(data, skip=skip)
     by_stem: dict[str, list[Path]] = {}
     for path in files:
-        by_stem.setdefault(path.stem.casefold(), []).append(path)
+        by_stem.setdefault(stem_of(path).casefold(), []).append(path)
     videos: list[Listed] = []
     rejected: list[tuple[Path, str]] = []
     for entry in named:

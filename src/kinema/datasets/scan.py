@@ -1,22 +1,27 @@
 """Open every video once, on all cores, and remember what was found for the next time."""
 
 import dataclasses
+import json
 import os
+import stat
 import time
-from collections.abc import Callable, Iterable
-from concurrent.futures import Future, ThreadPoolExecutor, as_completed
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from kinema.console import progress
+from kinema.datasets.no_gc import no_gc
 from kinema.errors import KinemaError
-from kinema.files import read_json, write_json
+from kinema.files import read_json, write_text
+from kinema.video.images import archive_above
 from kinema.video.probe import Probe, probe
 
 CACHE_FILE = "probe-cache.json"
 _CACHE_VERSION = 1
 _SAVE_INTERVAL_SECONDS = 10.0
+_LARGEST_BATCH, _BATCHES_PER_WORKER = 32, 16  # passing single files on costs as much as reading
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,6 +31,17 @@ class Scan:
     probes: dict[Path, Probe]
     failures: dict[Path, str]
     num_cached: int  # how many probes were known from an earlier scan
+
+
+def with_fps(found: Scan, fps: float) -> Scan:
+    """Return the same, with this rate where none is known: images have none."""
+    if not fps:
+        return found
+    probes = {
+        path: probe if probe.fps else dataclasses.replace(probe, fps=fps)
+        for path, probe in found.probes.items()
+    }
+    return dataclasses.replace(found, probes=probes)
 
 
 def scan(
@@ -46,29 +62,34 @@ def scan(
         workers: number of threads; None for one per core.
         probe_file: opens one file, raises KinemaError with the reason if it is bad.
     """
-    wanted = list(dict.fromkeys(paths))
-    known = _Cache(cache)
-    probes: dict[Path, Probe] = {}
     failures: dict[Path, str] = {}
-    todo: list[Path] = []
-    for path in wanted:
-        found = known.get(path)
-        if found is None:
-            todo.append(path)
-        else:
-            probes[path] = found
+    with no_gc():
+        wanted = list(dict.fromkeys(paths))
+        known = _Cache(cache)
+        probes = {path: found for path in wanted if (found := known.get(path))}
+        todo = [path for path in wanted if path not in probes]
     num_cached = len(probes)
-    pool = ThreadPoolExecutor(max_workers=workers or os.cpu_count() or 1)
+    workers = workers or os.cpu_count() or 1
+    pool = ThreadPoolExecutor(max_workers=workers)
+    step = min(_LARGEST_BATCH, 1 + len(todo) // (_BATCHES_PER_WORKER * workers))
+    batches = [todo[i : i + step] for i in range(0, len(todo), step)]
     try:
         with progress(len(todo), "Reading videos") as advance:
-            futures = {pool.submit(_attempt, probe_file, path): path for path in todo}
+            futures = {pool.submit(_attempt_all, probe_file, batch): batch for batch in batches}
             for future in as_completed(futures):
-                _sort_in(future, futures[future], probes=probes, failures=failures, cache=known)
-                advance()
+                results = zip(futures[future], future.result(), strict=True)
+                _sort_in(results, probes=probes, failures=failures, cache=known)
+                advance(len(futures[future]))
     finally:
         pool.shutdown(cancel_futures=True)
         known.save()
     return Scan(probes=probes, failures=failures, num_cached=num_cached)
+
+
+def changed_files(paths: Iterable[Path], *, cache: Path) -> list[Path]:
+    """Return the files that are there but have another size or time than an earlier scan saw."""
+    known = _Cache(cache)
+    return [path for path in paths if known.has(path) and _state(path) and not known.get(path)]
 
 
 def _attempt(probe_file: Callable[[Path], Probe], path: Path) -> Probe | str:
@@ -80,20 +101,23 @@ def _attempt(probe_file: Callable[[Path], Probe], path: Path) -> Probe | str:
         return f"cannot be read: {error.strerror or error}"
 
 
+def _attempt_all(probe_file: Callable[[Path], Probe], paths: Sequence[Path]) -> list[Probe | str]:
+    return [_attempt(probe_file, path) for path in paths]
+
+
 def _sort_in(
-    future: "Future[Probe | str]",
-    path: Path,
+    results: Iterable[tuple[Path, Probe | str]],
     *,
     probes: dict[Path, Probe],
     failures: dict[Path, str],
     cache: "_Cache",
 ) -> None:
-    result = future.result()
-    if isinstance(result, str):
-        failures[path] = result
-    else:
-        probes[path] = result
-        cache.put(path, result)
+    for path, result in results:
+        if isinstance(result, str):
+            failures[path] = result
+        else:
+            probes[path] = result
+            cache.put(path, result)
 
 
 class _Cache:
@@ -112,6 +136,9 @@ class _Cache:
             except (KinemaError, KeyError, TypeError, ValueError):
                 self._files = {}
 
+    def has(self, path: Path) -> bool:
+        return str(path) in self._files
+
     def get(self, path: Path) -> Probe | None:
         entry = self._files.get(str(path))
         if entry is None or entry.get("state") != _state(path):
@@ -122,21 +149,33 @@ class _Cache:
             return None
 
     def put(self, path: Path, found: Probe) -> None:
-        self._files[str(path)] = {"state": _state(path), "probe": dataclasses.asdict(found)}
+        self._files[str(path)] = {"state": _state(path), "probe": dict(vars(found))}
         self._changed = True
         if time.monotonic() - self._saved > _SAVE_INTERVAL_SECONDS:
             self.save()
 
     def save(self) -> None:
         if self._changed:
-            write_json(self._path, {"version": _CACHE_VERSION, "files": self._files})
+            content = {"version": _CACHE_VERSION, "files": self._files}
+            write_text(self._path, json.dumps(content, ensure_ascii=False))  # indenting is slow
         self._saved, self._changed = time.monotonic(), False
 
 
 def _state(path: Path) -> list[int] | None:
-    """Return size and time of change, or None where the file is gone."""
+    """Return size and time of change, or None where the file is gone.
+
+    Those of a folder of images, or of a place in an archive, are those of all files in it.
+    """
     try:
-        status = path.stat()
+        try:
+            status = os.stat(path)  # noqa: PTH116  many files: half the time
+        except (FileNotFoundError, NotADirectoryError):
+            status = (archive_above(path) or path).stat()
+        if stat.S_ISDIR(status.st_mode):
+            with os.scandir(path) as entries:
+                states = [entry.stat() for entry in entries]
+            newest = max((state.st_mtime_ns for state in states), default=0)
+            return [sum(state.st_size for state in states), newest, len(states)]
     except OSError:
         return None
     return [status.st_size, status.st_mtime_ns]

@@ -1,4 +1,4 @@
-"""A CSV of videos: columns path and label, and group, split, id, split1..3 where present."""
+"""A CSV of videos: columns path and label; group, split, id, split1..3, segments where present."""
 
 import csv
 from collections.abc import Mapping, Sequence
@@ -7,7 +7,9 @@ from pathlib import Path
 
 from kinema.datasets.index import CLASSES_FILE, INDEX_FILE, absolute, read_classes
 from kinema.datasets.listing import Listed, Listing, id_of, part_name
+from kinema.datasets.span import row_span, span_suffix
 from kinema.errors import KinemaError
+from kinema.video.images import is_there
 
 _REQUIRED = ("path", "label")
 
@@ -92,7 +94,7 @@ def list_table(table: Table, *, group_column: str = "group") -> Listing:
                 "Remove one of the rows, or tell them apart in a column 'id'."
             )
         first[video.id] = table.where(i)
-        if video.path.is_file():
+        if is_there(video.path):
             videos.append(video)
         else:
             rejected.append((video.path, f"no such file (line {table.lines[i]}: {row['path']})"))
@@ -125,20 +127,19 @@ def _listed(table: Table, i: int, split_columns: Sequence[str], group_column: st
     for name in _REQUIRED:
         if not row[name]:
             raise KinemaError(f"{table.where(i)}: the {name} is empty. Fill it or remove the row.")
-    if row.get("segment_start") or row.get("segment_end"):
-        raise KinemaError(
-            f"{table.where(i)}: parts of a video (segment_start, segment_end) cannot be used yet. "
-            "Cut them into files of their own and remove the two columns."
-        )
     splits = tuple(_part(table, i, name) for name in split_columns)
     relative = Path(row["path"].replace("\\", "/"))
+    span = row_span(row, table.where(i))
     return Listed(
-        id=_safe_id(table, i, row.get("id", "")) or id_of(relative),
+        id=_safe_id(table, i, row.get("id", ""))
+        or id_of(relative, is_folder=(table.path.parent / relative).is_dir()) + span_suffix(span),
         path=absolute(table.path.parent / relative),
         label=row["label"],
         split=splits[0] if splits else "",
-        group=row.get(group_column, ""),
+        # Segments of one video stay together where parts are yet to be made.
+        group=row.get(group_column, "") or (id_of(relative) if span and not splits else ""),
         splits=splits if split_columns != ["split"] else (),
+        span=span,
     )
 
 

@@ -22,7 +22,9 @@ from kinema.flow.outputs import written_bytes
 from kinema.flow.sinks import AdaptiveStoreSink, FlowSink, StoreSink
 from kinema.flow.source_pairs import Shares, flow_size, stream_flow
 from kinema.flow.store import flow_path
-from kinema.video.frames import FrameSource, open_frames
+from kinema.video.frames import FrameSource
+from kinema.video.images import ImageFrames, archive_above
+from kinema.video.segment import FrameRange, open_segment
 
 __all__ = ["FlowJob", "FlowOptions", "Outcome", "run_job", "store_flow"]
 
@@ -36,6 +38,7 @@ class FlowJob:
     id: str  # names the store: <out>/<id>.mp4
     path: Path  # a video file, or a folder of images
     num_frames: int = 0  # where known: makes the estimate better, and is checked; 0: unknown
+    segment: FrameRange | None = None  # only this part of the video
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,7 +92,7 @@ def store_flow(
     """
     shares, started = shares or Shares(), time.monotonic()
     with shares.decoding():
-        source = open_frames(job.path)
+        source = open_segment(job.path, job.segment)
     with closing(source), _open_sink(job, out, options, source, shares) as sink:
         on_frame = sink.write_frame if sink.wants_frames else None
         for flow_2HW in stream_flow(source, options, shares=shares, on_frame=on_frame):
@@ -116,6 +119,7 @@ def _open_sink(
         "source": job.path.name,
         "source_sha256": sha256,
         "source_bytes": num_bytes,
+        **({"segment": list(job.segment)} if job.segment else {}),
     }
     make = AdaptiveStoreSink if options.adaptive else StoreSink
     return make(
@@ -142,13 +146,22 @@ def fingerprint(path: Path) -> tuple[str, int]:
     if path.is_file():
         return sha256_of(path), source_bytes(path)
     digest = hashlib.sha256()
+    if archive_above(path):
+        with closing(ImageFrames(path)) as frames:
+            for i in range(frames.num_frames):
+                digest.update(frames.shelf.load(i))
+        return digest.hexdigest(), source_bytes(path)
     for item in _images(path):
         digest.update(f"{item.name} {sha256_of(item)}\n".encode())
     return digest.hexdigest(), source_bytes(path)
 
 
 def source_bytes(path: Path) -> int:
-    """Return the number of bytes of a video, or of a folder's images; 0 where it is missing."""
+    """Return the number of bytes of a video, or of a folder's images; 0 where it is missing.
+
+    For a place in an archive, those of the archive.
+    """
+    path = archive_above(path) or path
     if path.is_dir():
         return sum(item.stat().st_size for item in _images(path))
     return path.stat().st_size if path.exists() else 0

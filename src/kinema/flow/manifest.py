@@ -66,7 +66,8 @@ def pending_jobs(jobs: Sequence[FlowJob], out: Path, options: FlowOptions) -> li
             pending.append(job)
             continue
         _check_same(path, metadata, options)
-        if metadata["source_bytes"] != source_bytes(job.path):
+        has_moved = metadata.get("segment") != (list(job.segment) if job.segment else None)
+        if has_moved or metadata["source_bytes"] != source_bytes(job.path):
             say(f"{job.path} has changed since its flow was stored: it is made again now.")
             pending.append(job)
     return pending
@@ -116,6 +117,8 @@ def _check_same(path: Path, found: dict[str, Any], options: FlowOptions) -> None
         raise KinemaError(f"{path} was made by `kinema pack`. Choose another output folder.")
     usual = FlowOptions().identity()  # what was made before a setting existed has its default
     for name, value in options.identity().items():
+        if name == "weights":  # their content is among the parameters
+            continue
         held = found.get(name, usual[name])
         if name == "bound" and options.adaptive and found.get("adaptive"):
             continue

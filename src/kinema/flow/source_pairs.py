@@ -24,6 +24,7 @@ from kinema.flow.algorithms import compute, gray_from_rgb, resized
 from kinema.flow.options import MOTION_VECTORS, FlowOptions, parameters_of
 from kinema.video.frames import FrameSource
 from kinema.video.reader import VideoReader
+from kinema.video.segment import Segment, stream_frames
 from kinema.video.sizes import shrunk_size
 
 CHUNK_PAIRS = 16  # computed at once: bounds the memory
@@ -112,6 +113,7 @@ def _stream_computed(
     chunk_pairs = CHUNK_PAIRS
     if options.uses_gpu:
         chunk_pairs = max(CHUNK_PAIRS, _BATCH_BYTES // (8 * size[0] * size[1]))
+    chunk_pairs = -(-chunk_pairs // options.window) * options.window
     window: list[NDArray[np.uint8]] = []
 
     def flush() -> Iterator[NDArray[np.float32]]:
@@ -155,7 +157,10 @@ def _stream_vectors(
 def _vectors(source: FrameSource, options: FlowOptions) -> Iterator[NDArray[np.float32]]:
     from kinema.flow.motion_vectors import MotionVectors
 
-    return MotionVectors(video_file(source), **parameters_of(options.algorithm)).stream()
+    vectors = MotionVectors(video_file(source), **parameters_of(options.algorithm)).stream()
+    if isinstance(source, Segment):
+        return islice(vectors, source.start, source.start + source.num_frames - 1)
+    return vectors
 
 
 def video_file(source: FrameSource) -> Path:
@@ -164,8 +169,9 @@ def video_file(source: FrameSource) -> Path:
     Raises:
         KinemaError: they are not from a video file.
     """
-    if isinstance(source, VideoReader):
-        return source.path
+    frames = source.frames if isinstance(source, Segment) else source
+    if isinstance(frames, VideoReader):
+        return frames.path
     raise KinemaError(
         f"{_name(source)} is not a video file: motion vectors are in compressed videos only. "
         "Choose another algorithm, such as dis or tvl1."
@@ -189,11 +195,7 @@ def _timed(items: Iterator[Any], shares: Shares) -> Iterator[Any]:
 
 def _stream_frames(source: FrameSource) -> Iterator[NDArray[np.uint8]]:
     size = source.height, source.width
-    if isinstance(source, VideoReader):
-        frames = source.stream()
-    else:
-        frames = (source.read([index])[0] for index in range(source.num_frames))
-    for index, frame_HWC in enumerate(frames):
+    for index, frame_HWC in enumerate(stream_frames(source)):
         check_size(source, frame_HWC, index, size=size)
         yield frame_HWC
 
@@ -240,11 +242,12 @@ def flow_between(gray_THW: NDArray[np.uint8], options: FlowOptions) -> NDArray[n
 
 
 def _compute(gray_THW: NDArray[np.uint8], options: FlowOptions) -> NDArray[np.float32]:
+    algorithm = partial(compute, algorithm=options.algorithm, weights=options.weights)
     if options.warp:
         from kinema.flow.warped import warped
 
-        return warped(gray_THW, algorithm=partial(compute, algorithm=options.algorithm))
-    return compute(gray_THW, algorithm=options.algorithm)
+        return warped(gray_THW, algorithm=algorithm)
+    return algorithm(gray_THW)
 
 
 class PairSource(Protocol):
@@ -274,7 +277,14 @@ class ComputedPairs:
         Raises:
             KinemaError: a frame cannot be read, or has another size than the first one.
         """
-        frames = range(first, last + abs(self._options.stride) + 1)
+        window, before = self._options.window, 0
+        if window > 1:  # whole windows, which begin where those of the whole video do
+            before = first % window
+            last_of_window = last - last % window + window - 1
+            end = min(last_of_window, self._source.num_frames - 2)
+            frames = range(first - before, end + 2)
+        else:
+            frames = range(first, last + abs(self._options.stride) + 1)
         missing = [index for index in frames if index not in self._kept]
         if missing:
             rgb_THWC = self._source.read(missing)
@@ -282,9 +292,9 @@ class ComputedPairs:
             gray_THW = gray_frames(rgb_THWC, self._options, self._size)
             self._kept.update(zip(missing, gray_THW, strict=True))
         flow_T2HW = flow_between(np.stack([self._kept[index] for index in frames]), self._options)
-        kept = frames[-abs(self._options.stride) :]
+        kept = frames[-max(abs(self._options.stride), window) :]
         self._kept = {index: self._kept[index].copy() for index in kept}
-        return flow_T2HW
+        return flow_T2HW[before : before + last - first + 1]
 
 
 class VectorPairs:

@@ -2,7 +2,6 @@
 
 import errno
 import time
-from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,15 +10,13 @@ from typing import Any
 import av
 import cv2
 import numpy as np
-from numpy.typing import NDArray
 
 from kinema import __version__
 from kinema.errors import KinemaError, UsageError
 from kinema.flow.job import fingerprint
-from kinema.video.frames import FrameSource, open_frames
 from kinema.video.packed import store_path
-from kinema.video.reader import VideoReader
 from kinema.video.rgb_store import FrameQuality, RgbWriter, check_quality
+from kinema.video.segment import FrameRange, open_segment, stream_frames
 from kinema.video.sizes import shrunk_size
 
 STORE_FORMAT = "rgb 1"  # no number alone: a folder of stored flow is told apart by it
@@ -32,6 +29,7 @@ class PackJob:
     id: str  # names the store: <out>/<id>.mp4
     path: Path  # a video file, or a folder of images
     num_frames: int = 0  # where known: makes the estimate better, and is checked; 0: unknown
+    segment: FrameRange | None = None  # only this part of the video
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,7 +78,7 @@ def run_job(job: PackJob, *, out: Path, options: PackOptions) -> PackOutcome:
     started = time.monotonic()
     try:
         path = store_path(out, job.id)
-        frames = pack_video(job.path, path, options=options)
+        frames = pack_video(job.path, path, options=options, segment=job.segment)
         num_bytes = path.stat().st_size
     except (KinemaError, OSError, MemoryError, av.FFmpegError, cv2.error) as error:
         cause = error if isinstance(error, OSError) else error.__cause__
@@ -93,13 +91,15 @@ def run_job(job: PackJob, *, out: Path, options: PackOptions) -> PackOutcome:
     return PackOutcome(id=job.id, frames=frames, bytes=num_bytes, seconds=seconds)
 
 
-def pack_video(source: Path, path: Path, *, options: PackOptions) -> int:
-    """Store the frames of a video or of a folder of images, streamed; return their number.
+def pack_video(
+    source: Path, path: Path, *, options: PackOptions, segment: FrameRange | None = None
+) -> int:
+    """Store the frames of a video, of images or of a part of either, streamed; return their number.
 
     Raises:
         KinemaError: the video cannot be read or changes its picture size, or the disk is full.
     """
-    with closing(open_frames(source)) as frames:
+    with closing(open_segment(source, segment)) as frames:
         native = frames.height, frames.width
         height, width = shrunk_size(options.size, height=native[0], width=native[1])
         sha256, num_bytes = fingerprint(source)
@@ -109,6 +109,7 @@ def pack_video(source: Path, path: Path, *, options: PackOptions) -> int:
             "source": source.name,
             "source_sha256": sha256,
             "source_bytes": num_bytes,
+            **({"segment": list(segment)} if segment else {}),
         }
         with RgbWriter(
             path,
@@ -118,7 +119,7 @@ def pack_video(source: Path, path: Path, *, options: PackOptions) -> int:
             quality=options.quality,
             fps=float(getattr(frames, "fps", 0.0)),
         ) as writer:
-            for image in _stream(frames):
+            for image in stream_frames(frames):
                 if image.shape[:2] != native:
                     raise KinemaError(
                         f"{source} changes its picture size at frame {writer.num_frames}, from "
@@ -130,11 +131,3 @@ def pack_video(source: Path, path: Path, *, options: PackOptions) -> int:
                     image = np.asarray(shrunk, np.uint8)
                 writer.write(image)
     return writer.num_frames
-
-
-def _stream(frames: FrameSource) -> Iterator[NDArray[np.uint8]]:
-    if isinstance(frames, VideoReader):
-        yield from frames.stream()
-    else:
-        for index in range(frames.num_frames):
-            yield frames.read([index])[0]

@@ -53,7 +53,8 @@ def pending_jobs(jobs: Sequence[PackJob], out: Path, options: PackOptions) -> li
             pending.append(job)
             continue
         _check_same(path, metadata, options)
-        if _has_changed(job.path, path, metadata):
+        has_moved = metadata.get("segment") != (list(job.segment) if job.segment else None)
+        if has_moved or _has_changed(job.path, path, metadata):
             say(f"{job.path} has changed since it was packed: it is packed again now.")
             pending.append(job)
     return pending

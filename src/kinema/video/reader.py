@@ -149,8 +149,9 @@ class VideoReader:
 
     def _first_size(self) -> tuple[int, int]:
         if self._size is None:
-            height, width, _ = to_rgb(self._frame(0, wanted=(0,))).shape
-            self._size = height, width
+            frame = self._frame(0, wanted=(0,))  # not converted to RGB, which takes longest of all
+            size = frame.height, frame.width
+            self._size = size[::-1] if round(frame.rotation / 90) % 2 else size
         return self._size
 
     def _frame(self, i: int, *, wanted: Container[int]) -> VideoFrame:

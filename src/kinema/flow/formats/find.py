@@ -8,8 +8,6 @@ from functools import cache
 from pathlib import Path, PurePosixPath
 
 from kinema.errors import KinemaError
-from kinema.flow.formats.shelves import Series, archive_series, folder_series
-from kinema.flow.formats.split_zip import is_first_part
 from kinema.flow.formats.videos import (
     Kinds,
     OldVideo,
@@ -21,6 +19,8 @@ from kinema.flow.formats.videos import (
     png_video,
     zip_video,
 )
+from kinema.video.shelves import Series, archive_series, folder_series
+from kinema.video.split_zip import is_first_part
 
 _COUNTERPARTS = {"x": "y", "u": "v", "flow_x": "flow_y", "flow_u": "flow_v"}
 _EITHER = {**_COUNTERPARTS, **{y: x for x, y in _COUNTERPARTS.items()}}

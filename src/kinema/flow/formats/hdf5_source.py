@@ -7,15 +7,15 @@ denseflow: ``<video>.h5`` with data sets ``flow_x_00000``, ``flow_y_00000`` … 
 import re
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from kinema.errors import KinemaError
 from kinema.flow.encoding import encode
-from kinema.flow.formats.hdf5_sink import hdf5_library
 from kinema.flow.formats.pairs import ImagePairs, Pairs, check_numbers
+from kinema.video.hdf5_file import ListShelf, open_hdf5_file
 
 _DATA_SET = re.compile(r"flow_([xy])_(?:([pm])(\d+)_)?(\d+)")
 
@@ -33,7 +33,7 @@ def hdf5_contents(path: Path) -> Hdf5Contents:
     Raises:
         KinemaError: h5py is not installed, or the file is damaged.
     """
-    with _open(path) as file:
+    with open_hdf5_file(path) as file:
         if "video_u" in file and "video_v" in file:
             return Hdf5Contents("3d-resnets-hdf5", {1: len(file["video_u"])})
         counts: dict[int, int] = {}
@@ -61,15 +61,7 @@ def open_hdf5(path: Path, stride: int, bound: float) -> Pairs:
         raise KinemaError(f"{path} holds no flow at stride {stride}.")
     if contents.layout == "denseflow-h5":
         return _FloatPairs(path, bound=bound, stride=stride)
-    return ImagePairs(_ListShelf(path, "video_u"), _ListShelf(path, "video_v"), bound=bound)
-
-
-def _open(path: Path) -> Any:  # noqa: ANN401
-    library = hdf5_library()
-    try:
-        return library.File(path, "r")
-    except OSError as error:
-        raise KinemaError(f"{path} cannot be read as an HDF5 file: {error}.") from error
+    return ImagePairs(ListShelf(path, "video_u"), ListShelf(path, "video_v"), bound=bound)
 
 
 def _stride(match: re.Match[str]) -> int:
@@ -77,7 +69,7 @@ def _stride(match: re.Match[str]) -> int:
 
 
 class _NameShelf:
-    """The data sets of one component; see `kinema.flow.formats.shelves.Shelf`."""
+    """The data sets of one component; see `kinema.video.shelves.Shelf`."""
 
     def __init__(self, where: str, names: dict[int, str]) -> None:
         self.where, self.names = where, names
@@ -98,7 +90,7 @@ class _FloatPairs:
     """See `kinema.flow.formats.pairs.Pairs`."""
 
     def __init__(self, path: Path, *, bound: float, stride: int) -> None:
-        self._path, self._bound, self._file = path, bound, _open(path)
+        self._path, self._bound, self._file = path, bound, open_hdf5_file(path)
         names: dict[str, dict[int, str]] = {"x": {}, "y": {}}
         for name in self._file:
             match = _DATA_SET.fullmatch(name)
@@ -134,25 +126,9 @@ class _FloatPairs:
             for plane in self._planes(index):
                 yield plane.tobytes()
 
-    def close(self) -> None:
-        self._file.close()
-
-
-class _ListShelf:
-    """A list of whole image files in HDF5; see `kinema.flow.formats.shelves.Shelf`."""
-
-    def __init__(self, path: Path, name: str) -> None:
-        self.where, self._name, self._file = f"{path}:{name}", name, _open(path)
-        self.numbers = list(range(len(self._file[name])))
-
-    def name(self, number: int) -> str:
-        return str(number)
-
-    def load(self, position: int) -> bytes:
-        try:
-            return np.asarray(self._file[self._name][position], np.uint8).tobytes()
-        except OSError as error:
-            raise KinemaError(f"{self.where}/{position} is damaged: {error}.") from error
+    def span(self) -> str:
+        first, last = (self._x.names[self._x.numbers[i]] for i in (0, -1))
+        return f"{self._path}:{first} to {last}"
 
     def close(self) -> None:
         self._file.close()

@@ -6,31 +6,15 @@ from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from kinema.flow.formats.quantise import quantise, quantise_png
 from kinema.flow.formats.staging import whole_folders
 from kinema.flow.formats.target import Part, Target
+from kinema.video.image_bytes import encode_frame, encode_image
 
-_JPEG = (cv2.IMWRITE_JPEG_QUALITY, 95)
 Put = Callable[[str, bytes], None]
-
-
-def encode_image(image: NDArray[np.uint8], suffix: str) -> bytes:
-    """Return an image as the bytes of a file, JPEG of quality 95 or PNG.
-
-    Args:
-        image: (H, W) gray, or (H, W, 3) blue, green, red.
-        suffix: ".jpg" or ".png".
-    """
-    return cv2.imencode(suffix, image, _JPEG if suffix == ".jpg" else ())[1].tobytes()
-
-
-def encode_frame(frame_HWC: NDArray[np.uint8]) -> bytes:
-    """Return an RGB frame as the bytes of a JPEG file."""
-    return encode_image(np.asarray(cv2.cvtColor(frame_HWC, cv2.COLOR_RGB2BGR), np.uint8), ".jpg")
 
 
 class ImageSink:

@@ -15,9 +15,8 @@ from numpy.typing import NDArray
 from kinema.errors import KinemaError
 from kinema.flow.encoding import encode
 from kinema.flow.formats.quantise import dequantise, dequantise_png, to_kinema
-from kinema.flow.formats.shelves import Shelf
-
-_END_OF_JPEG, _END_OF_PNG = b"\xff\xd9", b"IEND"
+from kinema.video.image_bytes import decode_image
+from kinema.video.shelves import Shelf
 
 
 class Pairs(Protocol):
@@ -35,6 +34,9 @@ class Pairs(Protocol):
 
     def contents(self) -> Iterator[bytes]:
         """Yield the bytes that the pairs are read from, in order."""
+
+    def span(self) -> str:
+        """Return the first and the last by name, for messages."""
 
     def close(self) -> None:
         """Give back open files."""
@@ -112,6 +114,10 @@ class ImagePairs:
             for shelf in self._shelves:
                 yield shelf.load(index)
 
+    def span(self) -> str:
+        """Return the first and the last x component by name."""
+        return _span(self._shelves[0])
+
     def close(self) -> None:
         """Give back open files."""
         for shelf in self._shelves:
@@ -148,33 +154,13 @@ class PngPairs:
         """Yield the bytes of all files."""
         return (self._shelf.load(index) for index in range(len(self)))
 
+    def span(self) -> str:
+        """Return the first and the last by name."""
+        return _span(self._shelf)
+
     def close(self) -> None:
         """Give back open files."""
         self._shelf.close()
-
-
-def decode_image(data: bytes, *, what: str, flags: int) -> NDArray[np.uint8]:
-    """Return the picture in the bytes of an image file.
-
-    Args:
-        data: the file.
-        what: names it in messages.
-        flags: of `cv2.imdecode`.
-
-    Raises:
-        KinemaError: it is damaged or cut off.
-    """
-    is_jpeg = data[:2] == b"\xff\xd8"
-    end = _END_OF_JPEG if is_jpeg else _END_OF_PNG if data[1:4] == b"PNG" else b""
-    if data.rfind(end) < len(data) // 2:
-        raise KinemaError(f"{what} is cut off ({len(data)} bytes): extract this video again.")
-    try:
-        image = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
-    except cv2.error as error:
-        raise KinemaError(f"{what} cannot be read as an image: {error}.") from error
-    if image is None:
-        raise KinemaError(f"{what} cannot be read as an image: it is damaged.")
-    return np.asarray(image, np.uint8)
 
 
 def check_numbers(x: Shelf, y: Shelf, first: int) -> None:
@@ -214,6 +200,10 @@ def read_ranges(path: Path, bound: float) -> NDArray[np.float32] | None:
     ranges = numbers.reshape(-1, 4)
     usual = np.array((-bound, bound, -bound, bound), np.float32)
     return None if (ranges == usual).all() else ranges
+
+
+def _span(shelf: Shelf) -> str:
+    return f"{_called(shelf, 0)} to {shelf.name(shelf.numbers[-1])}"
 
 
 def _called(shelf: Shelf, index: int) -> str:

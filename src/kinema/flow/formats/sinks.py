@@ -4,12 +4,13 @@ import re
 import zipfile
 from pathlib import Path
 
-from kinema.flow.formats.hdf5_sink import Hdf5Sink, hdf5_library
+from kinema.flow.formats.hdf5_sink import Hdf5Sink
 from kinema.flow.formats.image_sink import ImageSink
 from kinema.flow.formats.names import find_layout
 from kinema.flow.formats.target import Part, Target
 from kinema.flow.sinks import FlowSink
 from kinema.flow.store import flow_path
+from kinema.video.hdf5_file import hdf5_library
 
 
 def open_sink(

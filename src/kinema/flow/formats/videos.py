@@ -8,7 +8,7 @@ from pathlib import Path
 from kinema.errors import KinemaError
 from kinema.flow.formats.hdf5_source import hdf5_contents, open_hdf5
 from kinema.flow.formats.pairs import ImagePairs, Pairs, PngPairs, read_ranges
-from kinema.flow.formats.shelves import FolderSeries, Key, Series, archive_series
+from kinema.video.shelves import FolderSeries, Key, Series, archive_series
 
 _X_PREFIXES, _Y_PREFIXES = ("x", "u", "flow_x", "flow_u"), ("y", "v", "flow_y", "flow_v")
 _PNG_PREFIX = "flow"

@@ -69,8 +69,10 @@ class SplitFile(io.RawIOBase):
 
 def is_first_part(path: Path) -> bool:
     """Return whether a file is named like the first of many pieces."""
+    if ".zip." not in path.name.lower():
+        return False
     match = _PART.fullmatch(path.name)
-    return match is not None and int(match[2]) == 1 and ".zip." in path.name.lower()
+    return match is not None and int(match[2]) == 1
 
 
 def split_parts(first: Path) -> list[Path]:

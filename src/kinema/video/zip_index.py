@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
 from kinema.errors import KinemaError
-from kinema.flow.formats.split_zip import is_first_part, open_split_zip
+from kinema.video.split_zip import is_first_part, open_split_zip
 
 _END = struct.Struct("<4s4H2LH")
 _END_64_PLACE = struct.Struct("<4sLQL")

@@ -1,16 +1,16 @@
-"""Numbered images of one kind, in a folder or in an archive: where old flow is read from."""
+"""Numbered images of one kind, in a folder or in an archive: frames, or a component of flow."""
 
 import os
 import re
 from array import array
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import BinaryIO, NamedTuple, Protocol
 
 from kinema.errors import KinemaError
-from kinema.flow.formats.zip_index import Member, list_members, open_archive, read_member
+from kinema.video.zip_index import Member, list_members, open_archive, read_member
 
-_NAME = re.compile(r"(.*?)(?:([pm])(\d+)_)?(\d+)(\.(?:jpe?g|png|bmp|webp))", re.IGNORECASE)
+_NAME = re.compile(r"(.*?)(?:([pm])(\d+)_)?(\d+)(\.(?:jpe?g|png|bmp|webp|tiff?))", re.IGNORECASE)
 _FIELDS = 5  # of an image in an archive: number, offset, size, method, checksum
 
 
@@ -113,7 +113,15 @@ class FolderSeries:
 
     def shelf(self) -> "FolderShelf":
         """Return the images that are in the folder now."""
-        return FolderShelf(self.folder, self.key)
+        try:
+            names = _names(self.folder)
+        except OSError as error:
+            raise KinemaError(f"{self.folder} cannot be read: {error.strerror}.") from error
+        shelf = folder_shelves(self.folder, names).get(self.key)
+        if shelf is None:
+            images = f"{self.key.prefix}*{self.key.suffix}"
+            raise KinemaError(f"{self.folder} has no images {images} any more.")
+        return shelf
 
 
 def folder_series(folder: Path, names: Iterable[str] | None = None) -> dict[Key, FolderSeries]:
@@ -128,32 +136,38 @@ def folder_series(folder: Path, names: Iterable[str] | None = None) -> dict[Key,
     return {key: FolderSeries(folder, key, numbers) for key, numbers in found.items()}
 
 
-class FolderShelf:
-    """See `Shelf`.
+def folder_shelves(folder: Path, names: Iterable[str]) -> dict[Key, "FolderShelf"]:
+    """Return the images of every kind in a folder.
+
+    Args:
+        folder: where they are.
+        names: of everything in it.
 
     Raises:
-        KinemaError: the folder is gone, or two images have one number.
+        KinemaError: two images of one kind have one number.
     """
+    found: dict[Key, dict[int, str]] = {}
+    for name in names:
+        keyed = key_of(name)
+        if keyed is None:
+            continue
+        key, number = keyed
+        held = found.setdefault(key, {})
+        if number in held:
+            first, second = sorted((held[number], name))
+            raise KinemaError(
+                f"{folder} has two images {number}: {first} and {second}. Take one away."
+            )
+        held[number] = name
+    return {key: FolderShelf(folder, held) for key, held in found.items()}
 
-    def __init__(self, folder: Path, key: Key) -> None:
-        self.where, self._folder = str(folder), folder
-        self._names: dict[int, str] = {}
-        try:
-            names = sorted(_names(folder))
-        except OSError as error:
-            raise KinemaError(f"{folder} cannot be read: {error.strerror}.") from error
-        for name in names:
-            keyed = key_of(name)
-            if keyed and keyed[0] == key:
-                if keyed[1] in self._names:
-                    raise KinemaError(
-                        f"{folder} has two images {keyed[1]}: {self._names[keyed[1]]} and {name}. "
-                        "Take one away."
-                    )
-                self._names[keyed[1]] = name
-        if not self._names:
-            raise KinemaError(f"{folder} has no images {key.prefix}*{key.suffix} any more.")
-        self.numbers = sorted(self._names)
+
+class FolderShelf:
+    """See `Shelf`."""
+
+    def __init__(self, folder: Path, names: Mapping[int, str]) -> None:
+        self.where, self._folder, self._names = str(folder), folder, names
+        self.numbers = sorted(names)
 
     def name(self, number: int) -> str:
         """Return how the image of a number is called, or would be."""
