@@ -140,7 +140,7 @@ def train_until(config, out, events, number, rank=None):
 
     from kinema.engine import train as module
 
-    module._train_batch = counted(module._train_batch)
+    module.train_batch = counted(module.train_batch)
     os.fsync = counted(os.fsync)
     train_here(config, out)
 

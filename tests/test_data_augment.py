@@ -12,6 +12,7 @@ from kinema.config import AugmentConfig
 from kinema.data.augment import (
     Draw,
     apply,
+    check,
     draw,
     multiscale_offsets,
     multiscale_sizes,
@@ -115,6 +116,57 @@ def test_random_scale_squares_of_the_short_side():
     assert max(b.left + b.width for b in boxes) == 340
 
 
+@pytest.mark.parametrize(("height", "width"), [(256, 340), (360, 240)])
+def test_short_jitter_is_a_crop_of_the_image_at_the_drawn_size(height, width):
+    """Against the published order: resize the short side to 256..320, crop 224 anywhere."""
+    config = AugmentConfig(crop="short-jitter")
+    boxes = [d.box for d in draws(config, height=height, width=width, num=6000)]
+    short = min(height, width)
+    rng, expected = np.random.default_rng(0), []
+    for _ in range(6000):
+        side = rng.integers(256, 321)
+        high, wide = (round(length * side / short) for length in (height, width))
+        top, left = rng.integers(high - 224 + 1), rng.integers(wide - 224 + 1)
+        expected.append(np.array([top, left, 224]) * short / side)
+    theirs = np.array(expected)
+    ours = np.array([(b.top, b.left, b.height) for b in boxes])
+    error = theirs.std(0) / np.sqrt(6000)
+    assert (np.abs(ours.mean(0) - theirs.mean(0)) < 5 * error + 0.05).all()
+    assert np.allclose(ours.std(0), theirs.std(0), rtol=0.05)
+    assert {b.height for b in boxes} == {round(short * 224 / side) for side in range(256, 321)}
+    assert all(b.height == b.width for b in boxes)
+    assert max(b.top + b.height for b in boxes) == height
+    assert max(b.left + b.width for b in boxes) == width
+
+
+def test_short_sides_are_drawn_equally_often():
+    config = AugmentConfig(crop="short-jitter", short_sides=(224, 227))
+    sides = [d.box.height for d in draws(config, height=2240, width=2240, num=4000)]
+    counts = {side: sides.count(side) for side in sorted(set(sides))}
+    assert list(counts) == [round(2240 * 224 / drawn) for drawn in (227, 226, 225, 224)]
+    assert all(count == pytest.approx(1000, rel=0.12) for count in counts.values())
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (
+            {"crop": "short-jitter", "short_sides": (200, 320)},
+            r"short_sides=200,320.*=224.*224,280",
+        ),
+        ({"crop": "short-jitter", "short_sides": (320, 256)}, r"short_sides=320,256"),
+        ({"crop": "short-jitter", "short_sides": (256,)}, r"short_sides=256 is not possible"),
+        ({"randaugment": "m7"}, r"randaugment=m7 is not possible"),
+        ({"erase": 1.5}, r"erase=1\.5 is not a probability"),
+        ({"repeats": 0}, r"repeats=0.*at least 1 clip"),
+    ],
+)
+def test_settings_that_cannot_be_drawn_from_are_refused(options, message):
+    with pytest.raises(UsageError, match=message):
+        check(AugmentConfig(**options), crop=224)
+    check(AugmentConfig(short_sides=(1, 1)), crop=224)  # of no effect with another crop
+
+
 def test_random_crop_and_padding():
     boxes = [d.box for d in draws(AugmentConfig(crop="random"))]
     assert {(b.height, b.width) for b in boxes} == {(224, 224)}
@@ -151,7 +203,7 @@ def test_apply_is_crop_resize_mirror_for_every_image():
 
 
 def test_rgb_and_flow_get_the_same_draw():
-    config = AugmentConfig(photometric="heavy")
+    config = AugmentConfig(photometric="heavy", randaugment="m7-n4", erase=0.5)
     for seed in range(20):
         first, second = (
             draw(config, height=256, width=340, crop=224, rng=np.random.default_rng((seed, 0, 7)))

@@ -245,8 +245,8 @@ def test_scores_that_are_not_finite_are_explained():
 
 
 def test_a_pass_without_views_is_refused():
-    with pytest.raises(UsageError, match=r"views_per_pass=0 is not possible"):
-        settings_of(PROTOCOLS["centre-1"], views_per_pass=0)
+    with pytest.raises(UsageError, match=r"views_per_pass=-1 is not possible"):
+        settings_of(PROTOCOLS["centre-1"], views_per_pass=-1)
 
 
 def test_a_video_that_cannot_be_read_is_named(monkeypatch):

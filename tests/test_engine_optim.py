@@ -4,6 +4,8 @@ import warnings
 
 import pytest
 import torch
+import torchvision
+from timm.optim import param_groups_layer_decay
 from torch import nn
 from torch.optim import lr_scheduler
 
@@ -13,10 +15,12 @@ from kinema.engine.optim import (
     Plateau,
     build_optimizer,
     current_rate,
+    layer_scales,
     learning_rate,
     parameter_groups,
     set_rate,
 )
+from kinema.errors import UsageError
 from kinema.models.network import build_network
 
 STEPS, EPOCHS = 7, 12
@@ -182,6 +186,71 @@ def test_frozen_batch_norms_are_in_no_group(groups):
     frozen = {name for name, p in network.named_parameters() if not p.requires_grad}
     assert len(frozen) == 2 * 68  # of 69 BatchNorms, all but the first
     assert found.keys() == dict(network.named_parameters()).keys() - frozen
+
+
+def test_layer_decay_by_hand():
+    """tiny: four blocks, then the classifier; pooling and dropout have no parameters."""
+    network = network_of(backbone="tiny")
+    scales = layer_scales(network, 0.5)
+    expected = {f"features.{i}": 0.5 ** (4 - i) for i in range(4)} | {"fc": 1.0}
+    assert scales.keys() == {name for name, _ in network.named_parameters()}
+    for name, scale in scales.items():
+        layer = next(key for key in expected if name.startswith(f"backbone.{key}."))
+        assert scale == pytest.approx(expected[layer]), name
+    assert layer_scales(network, 1.0) == {}
+
+
+@pytest.mark.parametrize("backbone", ["vit_tiny_patch16_224", "resnet18", "resnet50"])
+def test_layer_decay_is_that_of_timm(backbone):
+    network = network_of(backbone=backbone)
+    groups = param_groups_layer_decay(network.backbone, layer_decay=0.75)
+    names = {id(parameter): name for name, parameter in network.named_parameters()}
+    theirs = {names[id(p)]: group["lr_scale"] for group in groups for p in group["params"]}
+    ours = layer_scales(network, 0.75)
+    assert ours.keys() == theirs.keys()
+    for name, scale in theirs.items():
+        assert ours[name] == pytest.approx(scale), name
+    layers = {"vit_tiny_patch16_224": 12, "resnet18": 8, "resnet50": 16}[backbone]
+    assert min(ours.values()) == pytest.approx(0.75 ** (layers + 1))  # those, then the classifier
+
+
+def test_layer_decay_on_a_network_of_torchvision():
+    network = nn.Module()
+    network.backbone = torchvision.models.resnet18(num_classes=5)
+    network.consensus = nn.Linear(5, 5)
+    scales = layer_scales(network, 0.9)
+    assert scales["backbone.conv1.weight"] == scales["backbone.bn1.bias"] == 0.9**9
+    assert scales["backbone.layer1.0.conv1.weight"] == pytest.approx(0.9**8)
+    assert scales["backbone.layer2.0.downsample.1.weight"] == pytest.approx(0.9**6)
+    assert scales["backbone.layer4.1.bn2.weight"] == pytest.approx(0.9)
+    assert scales["backbone.fc.bias"] == 1.0
+    found = groups_by_name(network, OptimConfig(layer_decay=0.9), "rgb")
+    assert found["consensus.weight"] == (1.0, 5e-4)
+    assert found["backbone.conv1.weight"] == (pytest.approx(0.9**9), 5e-4)
+
+
+@pytest.mark.parametrize("groups", ["plain", "no-decay", "tsn"])
+def test_layer_decay_multiplies_the_rates_of_the_groups(groups):
+    network = network_of("flow", backbone="resnet18")
+    plain = groups_by_name(network, OptimConfig(groups=groups), "flow")
+    scales = layer_scales(network, 0.75)
+    both = groups_by_name(network, OptimConfig(groups=groups, layer_decay=0.75), "flow")
+    for name, (scale, decay) in plain.items():
+        assert both[name] == (pytest.approx(scale * scales[name]), decay), name
+    if groups == "tsn":
+        assert both["backbone.conv1.weight"][0] == pytest.approx(5 * 0.75**9)
+    optimizer = build_optimizer(
+        network, OptimConfig(groups=groups, layer_decay=0.75), modality="flow"
+    )
+    set_rate(optimizer, 0.002)
+    assert current_rate(optimizer) == pytest.approx(0.002)
+    assert max(group["lr"] for group in optimizer.param_groups) <= 0.002 * 2.0001
+
+
+@pytest.mark.parametrize("decay", [0.0, -0.5, 1.2])
+def test_other_layer_decays_are_refused(decay):
+    with pytest.raises(UsageError, match=r"layer_decay=.*above 0 and at most 1"):
+        layer_scales(network_of(backbone="tiny"), decay)
 
 
 def test_rates_are_shared_out_by_the_groups():

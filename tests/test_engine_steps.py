@@ -27,7 +27,7 @@ from kinema.engine.job import prepare, start_session
 from kinema.engine.protocols import Protocol
 from kinema.engine.runtime import Runtime
 from kinema.engine.train import train
-from kinema.errors import KinemaError
+from kinema.errors import KinemaError, UsageError
 
 pytest_plugins = ("helpers_engine_index",)
 
@@ -304,3 +304,21 @@ def test_no_training_video_and_no_index_are_errors(tiny_index, tmp_path):
         train(config_of(index), tmp_path / "out", device="cpu")
     with pytest.raises(KinemaError, match=r"No data: give the folder that `kinema index` made"):
         train(config_of(""), tmp_path / "out", device="cpu")
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (["data.interval=0"], r"data\.interval=0 is not possible: 1 or more"),
+        (["data.num_segments=0"], r"data\.num_segments=0 is not possible"),
+        (["data.fps=-3"], r"data\.fps=-3 is not possible: give images per second"),
+        (["data.fps=nan"], r"data\.fps=nan is not possible"),
+        (["model.shift=residual", "data.num_segments=1"], r"set it to 2 or more"),
+    ],
+)
+def test_settings_that_no_clip_can_have_leave_nothing_behind(
+    tiny_index, tmp_path, overrides, message
+):
+    with pytest.raises(UsageError, match=message):
+        prepare(config_of(tiny_index, *overrides), tmp_path / "run", CPU)
+    assert not (tmp_path / "run").exists()

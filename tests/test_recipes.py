@@ -6,11 +6,12 @@ from kinema.errors import UsageError
 from kinema.models.network import build_network
 from kinema.recipes import RECIPES, recipe
 
+_TWO_STREAMS = ("very-deep-two-stream", "segments-resnet101", "xception", "slim-resnet50")
 ALL = [
     (name, modality)
     for name in RECIPES
     for modality in ("rgb", "flow", "rgbdiff")
-    if modality != "rgbdiff" or name in ("tsn", "scratch", "tiny")
+    if modality != "rgbdiff" or name not in _TWO_STREAMS
 ]
 
 
@@ -21,7 +22,12 @@ def test_every_recipe_builds_a_network_that_takes_its_input(name: str, modality:
     data = config.data
     with torch.device("meta"):
         network = build_network(
-            config.model, modality=modality, stack=data.stack, num_classes=11, num_segments=1
+            config.model,
+            modality=modality,
+            stack=data.stack,
+            num_classes=11,
+            num_segments=data.num_segments,
+            crop=data.crop,
         )
         images = network.modality.images_read(data.stack)
         channels = network.modality.channels_per_image

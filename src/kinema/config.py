@@ -11,10 +11,40 @@ from kinema.errors import UsageError, did_you_mean
 from kinema.files import read_json, write_json
 
 ModalityName = Literal["rgb", "flow", "rgbdiff"]
-Sampling = Literal["tsn", "zhu", "thirds", "any", "slim"]
-Crop = Literal["multiscale", "random-resized", "random-scale", "random", "centre", "squash"]
+Sampling = Literal["tsn", "zhu", "thirds", "any", "slim", "dense"]
+Short = Literal["shrink", "clamp", "loop", "wrap"]
+Crop = Literal[
+    "multiscale", "random-resized", "random-scale", "short-jitter", "random", "centre", "squash"
+]
 Photometric = Literal["none", "simple", "medium", "heavy"]
-Consensus = Literal["average", "sum", "max", "topk", "weighted"]
+TemporalHead = Literal[
+    "gru-attention",
+    "lstm",
+    "ts-lstm",
+    "temporal-inception",
+    "temporal-conv",
+    "transformer",
+    "attention",
+]
+Consensus = Literal[
+    "average",
+    "sum",
+    "max",
+    "topk",
+    "weighted",
+    "trn",
+    "trn-multiscale",
+    "gru-attention",
+    "lstm",
+    "ts-lstm",
+    "temporal-inception",
+    "temporal-conv",
+    "transformer",
+    "attention",
+    "tle",
+]
+TleAggregate = Literal["product", "sum", "max"]
+TleEncoding = Literal["sketch", "bilinear", "fc"]
 Normalise = Literal["standard", "unit", "caffe"]
 Schedule = Literal["constant", "multistep", "plateau", "cosine", "onecycle"]
 
@@ -28,7 +58,10 @@ class DataConfig:
     modality: ModalityName = "rgb"
     num_segments: int = 3  # snippets per video in training (the K of TSN)
     stack: int = 1  # images per snippet: flow pairs, frame differences, or 1 for rgb
-    interval: int = 1  # from one image of a snippet to the next; smaller in videos too short for it
+    interval: int = 1  # from one image of a snippet to the next (the sample rate of 3D networks)
+    short: Short = "shrink"  # how a snippet fits into a video that is too short for it
+    spread: bool = False  # a snippet's images come from equal parts of the video, one from each
+    fps: float = 0.0  # images are taken at this rate, whatever the video's; 0: all of them
     sampling: Sampling = "tsn"  # how training snippets are drawn
     resize: str = "340x256"  # before cropping: "WxH", "short:S" (keeps the aspect) or "none"
     crop: int = 224  # side of the square that the network sees, pixels
@@ -36,6 +69,7 @@ class DataConfig:
     flow_store: str = ""  # folder made by `kinema flow`; empty: flow is computed on the fly
     flow_algorithm: str = "dis"  # of flow on the fly; that of the store where there is one
     flow_size: str = "none"  # images are brought to this for the flow: "WxH", "short:S" or "none"
+    flow_weights: str = ""  # of flow_algorithm=motionnet: a file of `kinema train-motion`
     flow_bound: float = 20.0  # pixels per stride that the ends of the uint8 scale stand for
     flow_stride: int = 1  # s: flow from frame t to frame t + s
     flow_gray: Literal["after", "before"] = "after"  # frames become gray after they are resized
@@ -54,9 +88,24 @@ class ModelConfig:
     dropout: tuple[float, ...] = (0.5,)  # one value, or one per fully connected layer (VGG)
     consensus: Consensus = "average"
     topk: int = 3  # for consensus=topk
+    temporal_width: int = 0  # of a consensus with hidden layers over time; 0: its usual one
+    temporal_layers: int = 0  # likewise
+    tle_aggregate: TleAggregate = "product"  # consensus=tle: how the snippets' maps become one
+    tle_encoding: TleEncoding = "sketch"  # consensus=tle: how that map becomes a descriptor
+    tle_dim: int = 8192  # consensus=tle: values of the descriptor (bilinear: channels squared)
     normalise: Normalise = "standard"  # mean and std of the modality, /255 only, or Caffe's BGR
     partial_bn: bool = False  # freeze every BatchNorm but the first
+    freeze_bn: bool = False  # freeze every BatchNorm: statistics, scale and shift
+    finetune_from: str = ""  # a layer, such as layer4, or consensus: all before it stays frozen
     input_bn: bool = False  # BatchNorm without scale and shift on the input
+    drop_path: float = 0.0  # stochastic depth of the last block, where the network has it
+    shift: Literal["none", "residual", "inplace"] = "none"  # TSM: channels shifted in time
+    shift_div: int = 8  # TSM: one part of this many goes each way
+    nonlocal_blocks: Literal[0, 5, 10] = 0  # of the 3D ResNets
+    nonlocal_form: Literal["gaussian", "embedded", "dot", "concat"] = "embedded"
+    save_memory: bool = False  # activations are computed again in the backward pass
+    motion: Literal["", "motionnet-tiny", "motionnet"] = ""  # flow is estimated from RGB inside
+    motion_weights: str = ""  # what `kinema train-motion` wrote, to start model.motion from
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,9 +117,15 @@ class AugmentConfig:
     max_distort: int = 1  # how many steps the two sides of a multiscale crop may differ
     legacy_offsets: bool = False  # offsets from the full crop side instead of the drawn one
     mirror: bool = True  # horizontal mirror with probability one half
-    mirror_labels: str = ""  # "left=right,right=left": labels that change with the mirror
+    mirror_labels: str = ""  # auto, keep, or "left=right,right=left", see `kinema.data.mirrored`
     mirror_flow_sign: bool = True  # mirrored x-flow changes its sign (the old systems forgot it)
     photometric: Photometric = "none"
+    short_sides: tuple[int, int] = (256, 320)  # of short-jitter: the crop is cut from such images
+    randaugment: str = ""  # "m7-n4": magnitude (0 to 10) and number of operations; empty: none
+    erase: float = 0.0  # probability that a rectangle is filled with noise
+    mixup: float = 0.0  # alpha of mixup; with cutmix too, one of both is drawn per batch
+    cutmix: float = 0.0  # alpha of CutMix
+    repeats: int = 1  # clips drawn of a video whenever it is read
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -90,9 +145,11 @@ class OptimConfig:
     patience: int = 10  # epochs without a better validation loss, for plateau
     min_lr: float = 0.0
     warmup_epochs: float = 0.0
+    warmup_lr: float = 0.0  # the rate from which the warm-up rises to lr
     clip_norm: float = 0.0  # 0: no clipping
     accumulate: int = 1  # batches per optimiser step
     label_smoothing: float = 0.0
+    layer_decay: float = 1.0  # each layer learns at this fraction of the next one's rate
     loss_on: Literal["video", "snippet"] = "video"  # after the consensus, or each snippet alone
     class_weights: Literal["none", "balanced"] = "none"
     ema: float = 0.0  # decay of the averaged weights; 0: none
@@ -183,9 +240,10 @@ def _parse(text: str, hint: Any, name: str) -> Any:  # noqa: ANN401
     """Turn the text of an override into the type that the field is annotated with."""
     origin, choices = get_origin(hint), get_args(hint)
     if origin is Literal:
-        if text not in choices:
-            raise UsageError(f"{name}={text} is not possible: choose {', '.join(choices)}.")
-        return text
+        by_text = {str(choice): choice for choice in choices}
+        if text not in by_text:
+            raise UsageError(f"{name}={text} is not possible: choose {', '.join(by_text)}.")
+        return by_text[text]
     if origin is tuple:
         parts = [part for part in text.strip("()[]").split(",") if part.strip()]
         return tuple(_parse(part.strip(), choices[0], name) for part in parts)

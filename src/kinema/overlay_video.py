@@ -91,10 +91,10 @@ def overlay_paths(sources: Sequence[Path], out: Path) -> list[Path]:
 def _history(ensemble: Ensemble, source: Path, place: Runtime) -> NDArray[np.float32]:
     """Return the fused probabilities at moments spread over the video, (S, K)."""
     with VideoReader(source) as video:
-        num_frames = video.num_frames
+        num_frames, fps = video.num_frames, video.fps or 0.0
     moments = int(np.clip(num_frames // _FRAMES_PER_MOMENT, 1, _MOST_MOMENTS))
     protocol = Protocol(name="over-time", rule="uniform", num_clips=moments, resize="train")
-    item = ClipItem(id=str(source), path=source, label=-1, num_frames=num_frames)
+    item = ClipItem(id=str(source), path=source, label=-1, num_frames=num_frames, fps=fps)
     total_SK = np.zeros((moments, len(ensemble.classes)), np.float64)
     for checkpoint, weight in zip(ensemble.streams.values(), ensemble.weights, strict=True):
         data = replace(checkpoint.config.data, workers=0, flow_store="")

@@ -23,6 +23,8 @@ from kinema.metrics import softmax
 from kinema.scores import Scores
 from kinema.video.container import check_complete
 from kinema.video.frames import open_frames
+from kinema.video.images import is_images
+from kinema.video.reader import VideoReader
 
 _QUICK = 20  # so many videos are opened without showing a bar
 
@@ -245,21 +247,23 @@ def _open_all(paths: Sequence[Path]) -> tuple[list[ClipItem], list[tuple[Path, s
     shown = track(paths, total=len(paths), what="open") if len(paths) > _QUICK else paths
     for path in shown:
         try:
-            num_frames = _count_frames(path)
+            items.append(_item(path))
         except (KinemaError, OSError) as error:
             failures.append((path, str(error)))
-            continue
-        items.append(ClipItem(id=str(path), path=path, label=-1, num_frames=num_frames))
     return items, failures
 
 
-def _count_frames(path: Path) -> int:
-    check_complete(path)
+def _item(path: Path) -> ClipItem:
+    if not is_images(path):
+        check_complete(path)
     frames = open_frames(path)
     try:
         if not frames.num_frames:
             raise KinemaError(f"{path} has no frames: nothing in it can be decoded.")
-        return frames.num_frames
+        fps = frames.fps if isinstance(frames, VideoReader) else 0.0
+        return ClipItem(
+            id=str(path), path=path, label=-1, num_frames=frames.num_frames, fps=fps or 0.0
+        )
     finally:
         frames.close()
 

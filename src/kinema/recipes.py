@@ -1,4 +1,4 @@
-"""Named training runs: published two-stream systems, and two small ones of our own.
+"""Named training runs: published two-stream systems, and small ones of our own.
 
 Published numbers are on UCF101 split 1 unless said otherwise. What the published code did by
 mistake is done right here: mirrored x-flow changes its sign, crops are placed by their drawn
@@ -9,6 +9,7 @@ size, stacks are in the order of time. ``augment.mirror_flow_sign=false`` and
 from collections.abc import Callable
 from typing import cast, get_args
 
+from kinema import clip_recipes, fusion_recipes
 from kinema.config import (
     AugmentConfig,
     Config,
@@ -231,7 +232,7 @@ def tiny(modality: ModalityName) -> Config:
     )
 
 
-RECIPES: dict[str, Callable[[ModalityName], Config]] = {
+_TWO_STREAM: dict[str, Callable[[ModalityName], Config]] = {
     "very-deep-two-stream": very_deep_two_stream,
     "tsn": tsn,
     "segments-resnet101": segments_resnet101,
@@ -240,7 +241,24 @@ RECIPES: dict[str, Callable[[ModalityName], Config]] = {
     "scratch": scratch,
     "tiny": tiny,
 }
-_WITH_RGBDIFF = ("tsn", "scratch", "tiny")
+_CLIPS: dict[str, Callable[[ModalityName], Config]] = {
+    "r2plus1d": clip_recipes.r2plus1d,
+    "i3d-nl": clip_recipes.i3d_nl,
+    "i3d": clip_recipes.i3d,
+    "slowfast": clip_recipes.slowfast,
+    "x3d": clip_recipes.x3d,
+    "tsm": clip_recipes.tsm,
+    "mvit": clip_recipes.mvit,
+    "videomae-finetune": clip_recipes.videomae_finetune,
+    "torchvision-video-reference": clip_recipes.torchvision_video_reference,
+    "scratch-3d": clip_recipes.scratch_3d,
+}
+_OVER_TIME: dict[str, Callable[[ModalityName], Config]] = {
+    "gru-attention": fusion_recipes.gru_attention,
+    "tle": fusion_recipes.tle,
+}
+RECIPES: dict[str, Callable[[ModalityName], Config]] = {**_TWO_STREAM, **_CLIPS, **_OVER_TIME}
+_WITH_RGBDIFF = ("tsn", "scratch", "tiny", *_CLIPS, *_OVER_TIME)
 
 
 def recipe(name: str, modality: str) -> Config:

@@ -30,7 +30,7 @@ class TestOptions:
     device: str = "auto"
     precision: Precision = "fp32"
     threads: int = 0
-    views_per_pass: int = 32  # bounds the memory
+    views_per_pass: int = 0  # bounds the memory; 0: what suits the network and the device
 
 
 def score_checkpoint(
@@ -48,7 +48,7 @@ def score_checkpoint(
         device=options.device, precision=options.precision, threads=options.threads
     ) as place:
         checkpoint = load_checkpoint(path, device=place.device)
-        data = _data_config(checkpoint, options)
+        data = data_config(checkpoint, options)
         index = read_index(Path(data.index))
         check_files(index)
         items = part_items(index, part, classes=checkpoint.classes, data=data)
@@ -69,7 +69,8 @@ def score_checkpoint(
     return scores
 
 
-def _data_config(checkpoint: Checkpoint, options: TestOptions) -> DataConfig:
+def data_config(checkpoint: Checkpoint, options: TestOptions) -> DataConfig:
+    """Return the checkpoint's section `data` with what `options` ask for instead."""
     data = checkpoint.config.data
     if options.index:
         if Path(options.index).resolve() != Path(data.index).resolve():

@@ -8,7 +8,14 @@ import numpy as np
 
 from kinema.config import AugmentConfig, Crop
 from kinema.data import transforms
+from kinema.data.erasing import Erasure, apply_erasure, draw_erasure
 from kinema.data.photometric import Noise, apply_noise, draw_noise
+from kinema.data.randaugment import (
+    Operation,
+    apply_operations,
+    draw_operations,
+    parse_randaugment,
+)
 from kinema.data.transforms import Box, Images
 from kinema.errors import UsageError, did_you_mean
 
@@ -31,6 +38,34 @@ class Draw:
     box: Box  # in the resized image
     mirror: bool
     noise: Noise | None
+    operations: tuple[Operation, ...] = ()
+    erasure: Erasure | None = None
+
+
+def check(config: AugmentConfig, *, crop: int) -> None:
+    """Refuse settings that cannot be drawn from.
+
+    Args:
+        config: kinds and ranges.
+        crop: side of the network's input.
+
+    Raises:
+        UsageError: such settings.
+    """
+    sides = config.short_sides
+    if config.crop == "short-jitter" and not (len(sides) == 2 and crop <= sides[0] <= sides[1]):
+        raise UsageError(
+            f"augment.short_sides={','.join(map(str, sides))} is not possible: give the least and "
+            f"the largest short side, not below data.crop={crop}, such as {crop},{crop * 5 // 4}."
+        )
+    if config.randaugment:
+        parse_randaugment(config.randaugment)
+    if not 0 <= config.erase <= 1:
+        raise UsageError(f"augment.erase={config.erase} is not a probability from 0 to 1.")
+    if config.repeats < 1:
+        raise UsageError(
+            f"augment.repeats={config.repeats} is not possible: at least 1 clip is drawn."
+        )
 
 
 def draw(
@@ -45,6 +80,9 @@ def draw(
             "random-resized": area between the least and the largest of `scales` of the image's,
             aspect 3/4 to 4/3 (torchvision's RandomResizedCrop);
             "random-scale": a square of one of `scales` times the shorter side, anywhere;
+            "short-jitter": what a square of the network's side is in the image whose shorter side
+            was brought to one of `short_sides`, all whole numbers equally likely, anywhere
+            (non-local networks, PySlowFast);
             "random": a square of the network's side anywhere, not resized;
             "centre": that square in the middle; "squash": the whole image.
         height: of the resized images.
@@ -57,13 +95,19 @@ def draw(
     noise = draw_noise(config.photometric, rng=rng)
     if noise:
         box = _without_margins(box, noise.margins)
-    return Draw(box=box, mirror=config.mirror and mirrored, noise=noise)
+    return Draw(
+        box=box,
+        mirror=config.mirror and mirrored,
+        noise=noise,
+        operations=draw_operations(config.randaugment, rng=rng),
+        erasure=draw_erasure(config.erase, side=crop, rng=rng),
+    )
 
 
 def apply(
     drawn: Draw, frames_THWC: Images, *, crop: int, negated_channels: tuple[int, ...] = ()
 ) -> Images:
-    """Apply a draw: cut the box, resize it to crop x crop (bilinear), mirror, noise.
+    """Apply a draw: cut, resize to crop x crop (bilinear), mirror, RandAugment, noise, erase.
 
     Args:
         drawn: from `draw`.
@@ -77,7 +121,10 @@ def apply(
     images = transforms.resize_to(transforms.crop(frames_THWC, drawn.box), crop, crop)
     if drawn.mirror:
         images = transforms.mirror(images, negated_channels=negated_channels)
-    return apply_noise(drawn.noise, images) if drawn.noise else images
+    images = apply_operations(drawn.operations, images)
+    if drawn.noise:
+        images = apply_noise(drawn.noise, images)
+    return apply_erasure(drawn.erasure, images) if drawn.erasure else images
 
 
 def parse_mirror_labels(text: str, classes: Sequence[str]) -> dict[int, int]:
@@ -169,6 +216,14 @@ def _random_scale(
     return _anywhere(side, side, height, width, rng)
 
 
+def _short_jitter(
+    config: AugmentConfig, height: int, width: int, crop: int, rng: np.random.Generator
+) -> Box:
+    drawn = int(rng.integers(config.short_sides[0], config.short_sides[1], endpoint=True))
+    side = max(round(min(height, width) * crop / drawn), 1)
+    return _anywhere(side, side, height, width, rng)
+
+
 def _random(
     config: AugmentConfig, height: int, width: int, crop: int, rng: np.random.Generator
 ) -> Box:
@@ -215,6 +270,7 @@ _BOXES: dict[Crop, _BoxFunction] = {
     "multiscale": _multiscale,
     "random-resized": _random_resized,
     "random-scale": _random_scale,
+    "short-jitter": _short_jitter,
     "random": _random,
     "centre": _centre,
     "squash": _squash,

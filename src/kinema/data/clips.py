@@ -13,18 +13,14 @@ from torch.utils.data import Dataset
 from kinema.config import AugmentConfig
 from kinema.data import augment as augmentation
 from kinema.data.items import ClipItem, ClipSpec
-from kinema.data.reading import ClipReader
-from kinema.data.sampling import (
-    TestRule,
-    fitting_interval,
-    frames,
-    sample_test,
-    sample_train,
-    span,
-)
+from kinema.data.reading import ClipReader, ResizedVideo, stream_length
+from kinema.data.sampling import TestRule
+from kinema.data.snippets import Indices, num_windows, test_indices, train_indices
 from kinema.data.transforms import Images
 
 __all__ = ["ClipItem", "ClipSpec", "TestClips", "TrainClips"]
+
+_Plan = tuple[augmentation.Draw, Indices]
 
 
 class TrainClips(Dataset[tuple[torch.Tensor, int, int]]):
@@ -32,7 +28,8 @@ class TrainClips(Dataset[tuple[torch.Tensor, int, int]]):
 
     All that is random about clip i of an epoch comes from (seed, epoch, i): it does not depend on
     the process that loads it. The spatial draw comes first, so RGB and flow clips of the same
-    seed have the same one.
+    seed have the same one. Further clips of the same video (`augment.repeats`) have draws of
+    their own.
 
     Args:
         items: the videos.
@@ -54,6 +51,7 @@ class TrainClips(Dataset[tuple[torch.Tensor, int, int]]):
         label_map: dict[int, int] | None = None,
         cache_bytes: int = 0,
     ) -> None:
+        augmentation.check(augment, crop=spec.crop)
         self.items, self.spec, self.augment, self.seed = tuple(items), spec, augment, seed
         self.label_map = label_map or {}
         self.epoch = 0
@@ -72,33 +70,48 @@ class TrainClips(Dataset[tuple[torch.Tensor, int, int]]):
         return self.clip(index, epoch=self.epoch)
 
     def clip(self, index: int, *, epoch: int) -> tuple[torch.Tensor, int, int]:
-        """Return (x_NTCHW uint8, label, index) of a video as it is drawn in this epoch.
+        """Return (x_NTCHW uint8, label, index) of a video as it is first drawn in this epoch.
 
         Raises:
             KinemaError: the video has vanished or cannot be read.
         """
-        spec, rng = self.spec, np.random.default_rng((self.seed, epoch, index))
+        return self.clips(index, epoch=epoch)[0]
+
+    def clips(self, index: int, *, epoch: int) -> list[tuple[torch.Tensor, int, int]]:
+        """Return all `augment.repeats` clips of a video in this epoch; it is read once for them.
+
+        Raises:
+            KinemaError: the video has vanished or cannot be read.
+        """
         video = self._reader.open(index)
-        drawn = augmentation.draw(
-            self.augment, height=video.height, width=video.width, crop=spec.crop, rng=rng
-        )
-        interval = fitting_interval(spec.interval, length=spec.length, num_frames=video.num_frames)
-        starts = sample_train(
-            spec.sampling,
-            num_frames=video.num_frames,
-            length=span(spec.length, interval),
-            num_segments=spec.num_segments,
-            rng=rng,
-        )
-        indices = frames(starts, length=spec.length, num_frames=video.num_frames, interval=interval)
-        unique, places = np.unique(indices, return_inverse=True)
-        images = augmentation.apply(
-            drawn,
-            video.read(unique.tolist()),
-            crop=spec.crop,
-            negated_channels=self._negated_channels,
-        )
+        plans = [
+            self._plan(video, (self.seed, epoch, index, *((repeat,) if repeat else ())))
+            for repeat in range(self.augment.repeats)
+        ]
+        read = np.unique(np.concatenate([indices.ravel() for _, indices in plans]))
+        images = video.read(read.tolist())
         self._reader.close()
+        return [self._cut(index, plan, read, images) for plan in plans]
+
+    def _plan(self, video: ResizedVideo, seed: tuple[int, ...]) -> _Plan:
+        """Draw a clip: how it is augmented, and which images it has, (N, T)."""
+        rng = np.random.default_rng(seed)
+        drawn = augmentation.draw(
+            self.augment, height=video.height, width=video.width, crop=self.spec.crop, rng=rng
+        )
+        return drawn, train_indices(self.spec, num_frames=video.num_frames, rng=rng)
+
+    def _cut(
+        self, index: int, plan: _Plan, read: Indices, images_UHWC: Images
+    ) -> tuple[torch.Tensor, int, int]:
+        """Make one clip from the images that were read, of which `read` has the numbers."""
+        drawn, indices = plan
+        unique, places = np.unique(indices, return_inverse=True)
+        if len(unique) < len(read):
+            images_UHWC = images_UHWC[np.searchsorted(read, unique)]
+        images = augmentation.apply(
+            drawn, images_UHWC, crop=self.spec.crop, negated_channels=self._negated_channels
+        )
         label = self.items[index].label
         if drawn.mirror:
             label = self.label_map.get(label, label)
@@ -108,13 +121,14 @@ class TrainClips(Dataset[tuple[torch.Tensor, int, int]]):
 class TestClips(Dataset[tuple[int, int, torch.Tensor]]):
     """Whole images of test clips, a few clips at a time: [k] is (video, first clip, x_NTCHW).
 
-    The images are resized but not cropped: crops are cut from them on the network's device.
+    The images are resized but not cropped: crops are cut from them on the network's device. A
+    clip has `spec.joined` snippets, so N is that many times the clips of the item.
 
     Args:
         items: the videos.
         spec: what is read from them.
-        rule: which clips, a name of `kinema.data.sampling.TEST_RULES`.
-        num_clips: clips per video.
+        rule: which clips, see `kinema.data.sampling.sample_test`.
+        num_clips: clips per video; 0: as many windows as cover it (the rule "sliding").
         clips_per_item: the most that one item holds.
         cache_bytes: memory for decoded images, as for `TrainClips`.
     """
@@ -131,36 +145,40 @@ class TestClips(Dataset[tuple[int, int, torch.Tensor]]):
         clips_per_item: int,
         cache_bytes: int = 0,
     ) -> None:
-        self.items, self.spec, self.rule, self.num_clips = tuple(items), spec, rule, num_clips
-        self.clips_per_item = min(clips_per_item, num_clips)
+        self.items, self.spec, self.rule = tuple(items), spec, rule
+        self.num_clips = tuple(num_clips or self._windows(item) for item in self.items)
+        self.clips_per_item = clips_per_item
+        self._places = [
+            (row, first)
+            for row, clips in enumerate(self.num_clips)
+            for first in range(0, clips, clips_per_item)
+        ]
         self._reader = ClipReader(self.items, spec, cache_bytes=cache_bytes)
 
+    def _windows(self, item: ClipItem) -> int:
+        return num_windows(self.spec, num_frames=stream_length(item, self.spec))
+
     @property
-    def items_per_video(self) -> int:
-        """How many items hold the clips of one video."""
-        return -(-self.num_clips // self.clips_per_item)
+    def parts(self) -> list[int]:
+        """How many items hold the clips of each video."""
+        return [-(-clips // self.clips_per_item) for clips in self.num_clips]
 
     def __len__(self) -> int:
-        return len(self.items) * self.items_per_video
+        return len(self._places)
 
     def __getitem__(self, index: int) -> tuple[int, int, torch.Tensor]:
-        row, part = divmod(index, self.items_per_video)
-        first = part * self.clips_per_item
+        row, first = self._places[index]
         video = self._reader.open(row)
-        length = self.spec.length
-        interval = fitting_interval(self.spec.interval, length=length, num_frames=video.num_frames)
-        starts = sample_test(
-            self.rule,
-            num_frames=video.num_frames,
-            length=span(length, interval),
-            num_clips=self.num_clips,
-        )[first : first + self.clips_per_item]
-        indices = frames(starts, length=length, num_frames=video.num_frames, interval=interval)
+        clips = self.num_clips[row]
+        last = min(first + self.clips_per_item, clips)
+        indices = test_indices(
+            self.spec, self.rule, num_frames=video.num_frames, num_clips=clips
+        ).reshape(clips, -1, self.spec.length)[first:last]
         unique, places = np.unique(indices, return_inverse=True)
         images = video.read(unique.tolist())
-        if part == self.items_per_video - 1:
+        if last == clips:
             self._reader.close()
-        return row, first, _clip_tensor(images, places.reshape(indices.shape))
+        return row, first, _clip_tensor(images, places.reshape(-1, self.spec.length))
 
 
 def _clip_tensor(images_UHWC: Images, places_NT: NDArray[np.intp]) -> torch.Tensor:

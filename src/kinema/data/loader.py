@@ -9,7 +9,7 @@ and touch no accelerator.
 import os
 import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
@@ -107,6 +107,8 @@ class _EpochPlan(Sampler[list[tuple[int, int]]]):
 class TrainLoader:
     """Batches (x_BNTCHW uint8, labels_B int64, indices_B int64) of the epoch that is set.
 
+    B counts clips: with `augment.repeats` those of one video lie side by side.
+
     Iterating raises KinemaError with one clear sentence for a video that cannot be read, also
     where a loading process found it.
     """
@@ -141,7 +143,7 @@ def test_loader(dataset: TestClips, *, workers: int = 2) -> Iterator[TestItem]:
     loader: DataLoader[Any] = DataLoader(
         _Guard(dataset),
         batch_size=None,
-        sampler=_interleaved(len(dataset.items), dataset.items_per_video, workers),
+        sampler=_interleaved(dataset.parts, workers),
         collate_fn=_as_it_is,
         **_process_options(workers),
     )
@@ -151,14 +153,19 @@ def test_loader(dataset: TestClips, *, workers: int = 2) -> Iterator[TestItem]:
 test_loader.__test__ = False  # type: ignore[attr-defined]  # its name is no test for pytest
 
 
-def _interleaved(num_videos: int, parts: int, workers: int) -> list[int]:
-    """Order items so that round robin gives all parts of a video to one process."""
+def _interleaved(parts: Sequence[int], workers: int) -> list[int]:
+    """Order items so that round robin gives all parts of a video to one process.
+
+    Videos with fewer parts than others of their group are done earlier; the turns then shift.
+    """
     together = max(workers, 1)
+    firsts = np.cumsum([0, *parts])
     return [
-        video * parts + part
-        for begin in range(0, num_videos, together)
-        for part in range(parts)
-        for video in range(begin, min(begin + together, num_videos))
+        int(firsts[video]) + part
+        for begin in range(0, len(parts), together)
+        for part in range(max(parts[begin : begin + together]))
+        for video in range(begin, min(begin + together, len(parts)))
+        if part < parts[video]
     ]
 
 
@@ -183,15 +190,15 @@ class _Guard(Dataset[Any], Generic[Sample]):
 
 
 class _TrainGuard(Dataset[Any]):
-    """The same for training clips, which are asked for with their epoch."""
+    """The same for the training clips of a video, which are asked for with their epoch."""
 
     def __init__(self, dataset: TrainClips) -> None:
         self._dataset = dataset
 
-    def __getitem__(self, epoch_index: tuple[int, int]) -> tuple[torch.Tensor, int, int] | _Failure:
+    def __getitem__(self, epoch_index: tuple[int, int]) -> list[Any] | _Failure:
         epoch, index = epoch_index
         try:
-            return self._dataset.clip(index, epoch=epoch)
+            return self._dataset.clips(index, epoch=epoch)
         except KinemaError as error:
             return _Failure(str(error))
 
@@ -200,7 +207,7 @@ def _collate(samples: list[Any]) -> Any:  # noqa: ANN401
     for sample in samples:
         if isinstance(sample, _Failure):
             return sample
-    return tuple(default_collate(samples))
+    return tuple(default_collate([clip for clips in samples for clip in clips]))
 
 
 def _as_it_is(sample: Sample) -> Sample:
@@ -224,6 +231,8 @@ def _raising(loader: DataLoader[Any]) -> Iterator[Any]:
 
 
 def _process_options(workers: int) -> dict[str, Any]:
+    """Return the options of a loader; more processes than cores would only take turns."""
+    workers = min(workers, max(os.cpu_count() or 1, 2))
     options: dict[str, Any] = {
         "num_workers": workers,
         "pin_memory": torch.cuda.is_available(),

@@ -8,6 +8,7 @@ import numpy as np
 
 from kinema.data.cache import FrameCache
 from kinema.data.items import ClipItem, ClipSpec
+from kinema.data.rates import Resampled, resampled_count
 from kinema.data.sources import open_source
 from kinema.data.transforms import Images, resize_to
 from kinema.errors import KinemaError
@@ -33,9 +34,11 @@ class _File:
     def __init__(self, item: ClipItem, spec: ClipSpec) -> None:
         self._item = item
         try:
-            self._source = open_source(item, spec)
+            step = rate_step(item, spec)
+            source = open_source(item, spec)
         except (KinemaError, OSError) as error:
             raise self._unreadable(error) from error
+        self._source = Resampled(source, step=step) if step != 1 else source
         self.num_frames = self._source.num_frames
         if self.num_frames < 1:
             self.close()
@@ -62,6 +65,28 @@ class _File:
         path = self._item.path
         where = "" if str(path) in str(reason) else f" ({path})"
         return KinemaError(f"The video '{self._item.id}'{where} cannot be read: {reason}")
+
+
+def rate_step(item: ClipItem, spec: ClipSpec) -> float:
+    """Return how many of the video's images pass from one image at the asked rate to the next.
+
+    Raises:
+        KinemaError: another rate is asked for, but the video's own is not known.
+    """
+    if not spec.fps:
+        return 1.0
+    if not item.fps:
+        raise KinemaError(
+            f"images are asked for at {spec.fps:g} per second (data.fps), but the rate of this "
+            "video is not known: give it when the index is made, or set data.fps=0"
+        )
+    return item.fps / spec.fps
+
+
+def stream_length(item: ClipItem, spec: ClipSpec) -> int:
+    """Return how many images the stream of a video has by its index, without opening it."""
+    pairs = item.num_frames - (abs(spec.flow_stride) if spec.stream == "flow" else 0)
+    return resampled_count(max(pairs, 0), step=rate_step(item, spec))
 
 
 class _Kept:

@@ -20,11 +20,25 @@ from kinema.errors import UsageError, did_you_mean
 
 Starts = NDArray[np.int64]
 TestRule = Literal[
-    "tsn-25", "tsn-val", "zhu", "huang-19", "elkomy-19", "slim-5", "centre", "uniform"
+    "tsn-25",
+    "tsn-val",
+    "zhu",
+    "huang-19",
+    "elkomy-19",
+    "slim-5",
+    "centre",
+    "uniform",
+    "uniform-floor",
+    "cao",
+    "sliding",
+    "dense",
+    "phases",
 ]
 
+_WINDOW = 64  # images that a dense clip of TSM spreads over
+
 Rule = TypeVar("Rule", bound=str)
-Function = TypeVar("Function", bound=Callable[..., Starts])
+Function = TypeVar("Function")
 
 
 def frames(starts: Starts, *, length: int, num_frames: int, interval: int = 1) -> NDArray[np.int64]:
@@ -65,19 +79,32 @@ def sample_train(
     )
 
 
-def sample_test(rule: TestRule, *, num_frames: int, length: int, num_clips: int) -> Starts:
-    """Return the starts (num_clips,) of a test or validation protocol.
+def sample_test(
+    rule: TestRule, *, num_frames: int, length: int, num_clips: int, parts: int = 1
+) -> Starts:
+    """Return the starts (num_clips * parts,) of a test or validation protocol.
+
+    A clip of several parts (snippets that a network sees together) takes them in the order of
+    time: those of clip 0 come first. Rules without a word on parts give num_clips * parts starts,
+    of which clip c takes number c, c + num_clips, …
 
     Args:
-        rule: one of `TEST_RULES`; each is described at its function below.
+        rule: the rule; each is described at its function below.
         num_frames: images of the stream, n.
         length: images per snippet, L.
-        num_clips: snippets, K; the number in a rule's name is the published one.
+        num_clips: clips, K; the number in a rule's name is the published one.
+        parts: starts per clip.
 
     Raises:
         UsageError: an unknown rule.
     """
-    return _clamped(_lookup(TEST_RULES, rule)(num_frames, length, num_clips), num_frames, length)
+    _lookup(_ALL_TEST, rule)
+    if rule in _GROUPED:
+        starts = _GROUPED[rule](num_frames, length, num_clips, parts)
+    else:
+        free = _PAST_THE_END.get(rule) or TEST_RULES[rule]
+        starts = free(num_frames, length, num_clips * parts).reshape(parts, num_clips).T.ravel()
+    return starts if rule in _PAST_THE_END else _clamped(starts, num_frames, length)
 
 
 def _tsn(n: int, length: int, num: int, rng: np.random.Generator) -> Starts:
@@ -121,6 +148,16 @@ def _any(n: int, length: int, num: int, rng: np.random.Generator) -> Starts:
 def _slim(n: int, length: int, num: int, rng: np.random.Generator) -> Starts:
     """TF-slim two-stream: always the same K centres."""
     return _slim_centres(n, length, num)
+
+
+def _dense(n: int, length: int, num: int, rng: np.random.Generator) -> Starts:
+    """TSM, dense: K starts, evenly spaced within a random window of 64 images, modulo n."""
+    return _in_windows(n, rng.integers(max(n - _WINDOW, 1), size=1), num).ravel()
+
+
+def _in_windows(n: int, first: Starts, num: int) -> Starts:
+    """Return (windows, K) starts, spaced by 64 // K from the first image of each window."""
+    return (first[:, None] + np.arange(num) * max(_WINDOW // num, 1)) % max(n, 1)
 
 
 def _caffe_tsn(n: int, length: int, num: int) -> Starts:
@@ -190,6 +227,37 @@ def _uniform(n: int, length: int, num: int) -> Starts:
     return np.rint(np.linspace(0, last, num)).astype(np.int64)
 
 
+def _uniform_floor(n: int, length: int, num: int) -> Starts:
+    """UniformClipSampler of torchvision: as `_uniform`, rounded down; one alone is the first."""
+    return np.floor(np.linspace(0, max(n - length, 0), num)).astype(np.int64)
+
+
+def _cao(n: int, length: int, num: int) -> Starts:
+    """Cao: int(i * n / K), so the last clips run past the end (that system wraps around)."""
+    return (np.arange(num) * n / num).astype(np.int64)
+
+
+def _sliding(n: int, length: int, num: int) -> Starts:
+    """3D-ResNets (Hara): window after window from the first image; the last may be incomplete.
+
+    `length` is the step here.
+    """
+    return np.arange(num) * length
+
+
+def _dense_test(n: int, length: int, num: int, parts: int) -> Starts:
+    """TSM, dense test: K windows of 64 images from the first to the last possible one."""
+    first = np.linspace(0, max(n - _WINDOW, 0), num).astype(np.int64)
+    return _in_windows(n, first, parts).ravel()
+
+
+def _phases(n: int, length: int, num: int, parts: int) -> Starts:
+    """TSM and VideoMAE on Something-Something: clip c starts c / K into each of the equal parts."""
+    tick = max(n - length + 1, 0) / parts
+    phase = np.arange(num)[:, None] / num
+    return (tick * (np.arange(parts) + phase)).astype(np.int64).ravel()
+
+
 def _huang_room(n: int, length: int) -> int:
     return max(n - 10 if length == 1 else n - length + 1, 0)
 
@@ -217,6 +285,7 @@ _TRAIN: dict[Sampling, _TrainFunction] = {
     "thirds": _thirds,
     "any": _any,
     "slim": _slim,
+    "dense": _dense,
 }
 TEST_RULES: dict[TestRule, _TestFunction] = {
     "tsn-25": _caffe_tsn,
@@ -227,4 +296,11 @@ TEST_RULES: dict[TestRule, _TestFunction] = {
     "slim-5": _slim_centres,
     "centre": _centre,
     "uniform": _uniform,
+    "uniform-floor": _uniform_floor,
 }
+_PAST_THE_END: dict[TestRule, _TestFunction] = {"cao": _cao, "sliding": _sliding}
+_GROUPED: dict[TestRule, Callable[[int, int, int, int], Starts]] = {
+    "dense": _dense_test,
+    "phases": _phases,
+}
+_ALL_TEST: dict[TestRule, object] = {**TEST_RULES, **_PAST_THE_END, **_GROUPED}

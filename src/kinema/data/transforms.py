@@ -49,6 +49,26 @@ def resize_to(frames_THWC: Images, height: int, width: int) -> Images:
     return resized
 
 
+def warp(frames_THWC: Images, inverse: NDArray[np.float64], *, fill: tuple[float, ...]) -> Images:
+    """Move all images alike, bilinear (OpenCV).
+
+    Args:
+        frames_THWC: the images.
+        inverse: (2, 3), from a place (x, y, 1) of the result to the place it comes from; places
+            are counted from the corner, the first pixel is at (0.5, 0.5).
+        fill: the value of each channel where nothing comes from inside the image.
+    """
+    height, width = frames_THWC.shape[1:3]
+    of_pixels = inverse.copy()
+    of_pixels[:, 2] += inverse[:, :2].sum(1) / 2 - 0.5
+    flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
+    warped = _empty_like(frames_THWC, height, width)
+    for number, (image, out) in enumerate(_pictures(frames_THWC, warped)):
+        border = fill if image.ndim == 3 else (fill[number % len(fill)],)
+        cv2.warpAffine(image, of_pixels, (width, height), dst=out, flags=flags, borderValue=border)
+    return warped
+
+
 def crop(frames_THWC: Images, box: Box) -> Images:
     """Cut the same rectangle from all images; what lies outside repeats the border."""
     height, width = frames_THWC.shape[1:3]

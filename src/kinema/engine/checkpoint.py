@@ -117,6 +117,7 @@ def load_checkpoint(path: Path, *, device: torch.device | str = "cpu") -> Checkp
         stack=info.config.data.stack,
         num_classes=len(info.classes),
         num_segments=info.config.data.num_segments,
+        crop=info.config.data.crop,
     )
     with safe_open(path, framework="pt") as handle:
         weights = {name: handle.get_tensor(name) for name in handle.keys()}  # noqa: SIM118

@@ -19,6 +19,7 @@ from kinema.models.network import SnippetNetwork
 from kinema.scores import Scores, listed
 
 _CLIPS_PER_ITEM = 5  # clips that a loading process holds at a time
+_IMAGE_VIEWS, _CLIP_VIEWS = 32, 8  # in one forward pass: of 2D networks, of 3D ones on a GPU
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,28 +32,46 @@ class TestSettings:
     protocol: Protocol
     classes: tuple[str, ...]
     checkpoint_hash: str = ""
-    views_per_pass: int = 32
+    views_per_pass: int = 0  # 0: what suits the network and the device
     show_progress: bool = True
 
     def __post_init__(self) -> None:
-        if self.views_per_pass < 1:
+        if self.views_per_pass < 0:
             raise UsageError(
                 f"views_per_pass={self.views_per_pass} is not possible: a pass has at least 1 view."
             )
 
 
-def clip_spec(data: DataConfig) -> ClipSpec:
-    """Return what is read from each video for a network of this configuration."""
+def clip_spec(data: DataConfig, *, joined: int = 1) -> ClipSpec:
+    """Return what is read from each video for a network of this configuration.
+
+    Args:
+        data: the section `data`.
+        joined: snippets that the network sees together.
+
+    Raises:
+        UsageError: settings that do not go together.
+    """
     modality = MODALITIES[data.modality]
+    if data.spread and joined > 1:
+        raise UsageError(
+            "data.spread=true is for networks that see one clip at a time; this one sees "
+            f"{joined} snippets together, which are spread over the video anyway."
+        )
     return ClipSpec(
         stream=modality.stream,
         length=data.stack + modality.extra_frames,
         interval=data.interval,
+        short=data.short,
+        spread=data.spread,
+        fps=data.fps,
+        joined=joined,
         num_segments=data.num_segments,
         sampling=data.sampling,
         resize=data.resize,
         crop=data.crop,
         flow_algorithm=data.flow_algorithm,
+        flow_weights=data.flow_weights,
         flow_bound=data.flow_bound,
         flow_size=data.flow_size,
         flow_stride=data.flow_stride,
@@ -113,14 +132,15 @@ def _score_videos(
     network: SnippetNetwork, items: Sequence[ClipItem], settings: TestSettings, runtime: Runtime
 ) -> list[_Scored]:
     """Collect the logits of all views of each video and aggregate them."""
-    num_clips = settings.protocol.num_clips
+    dataset = protocol_clips(network, items, settings)
+    num_crops = settings.protocol.num_crops
     logits: dict[int, dict[int, list[torch.Tensor]]] = {}
     done: dict[int, _Scored] = {}
     with progress(len(items), "test", show=settings.show_progress) as advance:
-        for video, clip, view_logits in _view_logits(network, items, settings, runtime):
-            clips = logits.setdefault(video, {})
+        for video, clip, view_logits in view_outputs(network, dataset, settings, runtime):
+            clips, num_clips = logits.setdefault(video, {}), dataset.num_clips[video]
             clips.setdefault(clip, []).append(view_logits)
-            if sum(map(len, clips.values())) == settings.protocol.num_views:
+            if sum(map(len, clips.values())) == num_clips * num_crops:
                 x_NVK = torch.stack([torch.stack(clips[i]) for i in range(num_clips)])
                 label = items[video].label
                 done[video] = _aggregate(network, x_NVK.to(runtime.device), label, settings)
@@ -129,35 +149,69 @@ def _score_videos(
     return [done[i] for i in range(len(items))]
 
 
-def _view_logits(
-    network: SnippetNetwork, items: Sequence[ClipItem], settings: TestSettings, runtime: Runtime
-) -> Iterator[tuple[int, int, torch.Tensor]]:
-    """Yield (video, clip, logits) view by view, at most `views_per_pass` in one forward pass."""
+def protocol_clips(
+    network: SnippetNetwork, items: Sequence[ClipItem], settings: TestSettings
+) -> TestClips:
+    """Return the protocol's clips of the videos."""
     data, protocol = settings.config.data, settings.protocol
-    size = image_size(protocol, train_resize=data.resize, crop=data.crop)
-    dataset = TestClips(
+    spec = clip_spec(data, joined=network.joined)
+    if protocol.stack:
+        spec = replace(spec, length=protocol.stack + MODALITIES[data.modality].extra_frames)
+    return TestClips(
         items,
-        replace(clip_spec(data), resize=size),
+        replace(
+            spec,
+            resize=image_size(protocol, train_resize=data.resize, crop=data.crop),
+            interval=protocol.interval or spec.interval,
+            fps=protocol.fps or spec.fps,
+            short=protocol.short or spec.short,
+        ),
         rule=protocol.rule,
         num_clips=protocol.num_clips,
         clips_per_item=_CLIPS_PER_ITEM,
     )
+
+
+def view_outputs(
+    network: SnippetNetwork, dataset: TestClips, settings: TestSettings, runtime: Runtime
+) -> Iterator[tuple[int, int, torch.Tensor]]:
+    """Yield (video, clip, output) view by view, a bounded number in one forward pass.
+
+    The output is what `SnippetNetwork.snippet_logits` gives for a snippet, or the logits of a
+    network that joins snippets. The crops of a clip come in their order.
+    """
+    data, protocol = settings.config.data, settings.protocol
     negated = MODALITIES[data.modality].negated_channels
+    together = settings.views_per_pass or views_together(network, runtime)
     waiting: list[torch.Tensor] = []
     owners: list[tuple[int, int]] = []
     for video, first_clip, x_NTCHW in test_loader(dataset, workers=data.workers):
         x_VNTCHW = cut_crops(
-            x_NTCHW, crops=protocol.crops, crop=data.crop, negated_channels=negated
+            x_NTCHW,
+            crops=protocol.crops,
+            crop=protocol.side(data.crop),
+            negated_channels=negated,
         )
-        for clip in range(x_NTCHW.shape[0]):
-            for view in range(x_VNTCHW.shape[0]):
-                waiting.append(x_VNTCHW[view, clip])
+        x_VCSTCHW = x_VNTCHW.reshape(x_VNTCHW.shape[0], -1, network.joined, *x_VNTCHW.shape[2:])
+        for clip in range(x_VCSTCHW.shape[1]):
+            for x_CSTCHW in x_VCSTCHW:
+                waiting.append(x_CSTCHW[clip])
                 owners.append((video, first_clip + clip))
-                if len(waiting) == settings.views_per_pass:
+                if len(waiting) == together:
                     yield from _forward(network, waiting, owners, runtime)
                     waiting, owners = [], []
     if waiting:
         yield from _forward(network, waiting, owners, runtime)
+
+
+def views_together(network: SnippetNetwork, runtime: Runtime) -> int:
+    """Return how many views go through the network at once, where nobody says it.
+
+    Clips of 3D networks fill a CPU one by one; more of them would only take memory.
+    """
+    if network.is_clip:
+        return 1 if runtime.device.type == "cpu" else _CLIP_VIEWS
+    return max(_IMAGE_VIEWS // network.joined, 1)
 
 
 def _forward(
@@ -166,11 +220,13 @@ def _forward(
     owners: list[tuple[int, int]],
     runtime: Runtime,
 ) -> Iterator[tuple[int, int, torch.Tensor]]:
-    x_BNTCHW = torch.stack(views)[:, None].to(runtime.device, non_blocking=True)
+    x_BSTCHW = torch.stack(views).to(runtime.device, non_blocking=True)
     with runtime.autocast():
-        logits_BNK = network.snippet_logits(x_BNTCHW)
-    logits_BK = logits_BNK[:, 0].float().cpu()
-    for (video, clip), row in zip(owners, logits_BK, strict=True):
+        if network.joined > 1:
+            logits_BK = network(x_BSTCHW)
+        else:
+            logits_BK = network.snippet_logits(x_BSTCHW)[:, 0]
+    for (video, clip), row in zip(owners, logits_BK.float().cpu(), strict=True):
         yield video, clip, row
 
 
@@ -179,7 +235,8 @@ def _aggregate(
 ) -> _Scored:
     """Turn the logits of N clips and V crops into one row and count the clips that are right.
 
-    Networks with a consensus other than the average or the sum apply it over the clips.
+    Networks with a consensus other than the average or the sum apply it over the clips, unless
+    it has joined the snippets of each clip already.
     """
     protocol = settings.protocol
     if protocol.average == "probabilities":
@@ -187,7 +244,7 @@ def _aggregate(
     x_NK = x_NVK.mean(1)
     right = int((x_NK.argmax(1) == label).sum())
     own_consensus = settings.config.model.consensus not in ("average", "sum")
-    if own_consensus and protocol.average == "logits":
+    if own_consensus and network.joined == 1 and protocol.average == "logits":
         row = network.consensus(x_NK[None])[0]
     else:
         row = x_NVK.sum((0, 1)) if protocol.aggregate == "sum" else x_NK.mean(0)
@@ -200,8 +257,9 @@ def clip_probabilities(
 ) -> NDArray[np.float32]:
     """Return the probabilities of each of the protocol's clips of one video, (clips, classes)."""
     network.eval()
-    total_NK = np.zeros((settings.protocol.num_clips, len(settings.classes)), np.float32)
-    for _, clip, logits in _view_logits(network, [item], settings, runtime):
+    dataset = protocol_clips(network, [item], settings)
+    total_NK = np.zeros((dataset.num_clips[0], len(settings.classes)), np.float32)
+    for _, clip, logits in view_outputs(network, dataset, settings, runtime):
         total_NK[clip] += logits.softmax(0).numpy()
-    total_NK /= settings.protocol.num_views // settings.protocol.num_clips
+    total_NK /= settings.protocol.num_crops
     return total_NK

@@ -7,6 +7,8 @@ import torch
 from torch import nn
 
 from kinema.config import OptimConfig
+from kinema.errors import UsageError
+from kinema.models.freezing import layer_depths
 
 _NORM_LAYERS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.LayerNorm, nn.GroupNorm)
 _ONECYCLE_RISE = 0.3  # share of the run in which the rate rises (torch's OneCycleLR)
@@ -44,10 +46,13 @@ def parameter_groups(
     - ``tsn``: the policies of tsn-pytorch: biases at twice the rate without decay, BatchNorm
       without decay, and for flow the first convolution at 5 (weight) and 10 (bias) times the
       rate.
+
+    With ``layer_decay`` these rates are multiplied by `layer_scales`.
     """
     kinds: dict[tuple[float, float], list[nn.Parameter]] = {}
     first_conv = next((m for m in network.modules() if isinstance(m, nn.Conv2d | nn.Conv3d)), None)
-    for module in network.modules():
+    depth_scales = layer_scales(network, config.layer_decay)
+    for path, module in network.named_modules():
         for name, parameter in module.named_parameters(recurse=False):
             if not parameter.requires_grad:
                 continue
@@ -59,16 +64,49 @@ def parameter_groups(
                 scale = 2.0 if is_bias else 1.0
                 if module is first_conv and modality == "flow":
                     scale *= 5.0
+            scale *= depth_scales.get(f"{path}.{name}", 1.0)
             kinds.setdefault((scale, decay), []).append(parameter)
     for (scale, decay), parameters in kinds.items():
         yield {"params": parameters, "scale": scale, "weight_decay": decay}
+
+
+def layer_scales(network: nn.Module, decay: float) -> dict[str, float]:
+    """Return the factor on the rate of every parameter of ``network.backbone``, by its full name.
+
+    The last layer, the classifier, has 1, each layer before it `decay` times that of the next
+    (Clark et al. 2020; Bao et al. 2022 for images). Layers are those of
+    `kinema.models.freezing.layer_depths`; one that is normalisation alone counts with the layer
+    before it, as in timm. Everything behind the backbone has 1.
+
+    Raises:
+        UsageError: not above 0 and at most 1.
+    """
+    if not 0 < decay <= 1:
+        raise UsageError(
+            f"optim.layer_decay={decay} is not possible: give a factor above 0 and at most 1, "
+            "such as 0.75; 1 turns it off."
+        )
+    if decay == 1:
+        return {}
+    depths = layer_depths(network.get_submodule("backbone"))
+    own = {
+        depth
+        for name, depth in depths.items()
+        if not isinstance(
+            network.get_submodule(f"backbone.{name}".rpartition(".")[0]), _NORM_LAYERS
+        )
+    }
+    ranks = {depth: sum(i in own for i in range(1, depth + 1)) for depth in depths.values()}
+    last = max(ranks.values())
+    return {f"backbone.{name}": decay ** (last - ranks[depth]) for name, depth in depths.items()}
 
 
 def learning_rate(config: OptimConfig, *, step: int, steps_per_epoch: int, epochs: int) -> float:
     """Return the rate of optimiser step `step` (from 0), before group scales and plateaus."""
     warmup_steps = round(config.warmup_epochs * steps_per_epoch)
     if step < warmup_steps:
-        return config.lr * (step + 1) / (warmup_steps + 1)
+        rise = config.lr - config.warmup_lr
+        return config.warmup_lr + rise * (step + 1) / (warmup_steps + 1)
     total = max(steps_per_epoch * epochs - warmup_steps, 1)
     done = step - warmup_steps
     if config.schedule == "multistep":

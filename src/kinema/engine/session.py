@@ -9,16 +9,17 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import FrameType
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 import torch
 from torch import nn
 
-from kinema.config import Config, load_config, save_config, to_dict
+from kinema.config import from_dict, to_dict
 from kinema.engine.checkpoint import load_state, save_state
 from kinema.engine.optim import Average, Plateau
 from kinema.engine.runtime import Runtime
-from kinema.errors import KinemaError
+from kinema.errors import KinemaError, UsageError
+from kinema.files import read_json, write_json
 from kinema.models.network import SnippetNetwork
 
 _FREE_TO_CHANGE = {
@@ -29,11 +30,14 @@ _FREE_TO_CHANGE = {
 }
 
 
+NetworkT = TypeVar("NetworkT", bound=nn.Module)
+
+
 @dataclass(kw_only=True)
-class Session:
+class TrainingState(Generic[NetworkT]):
     """The state of a training; everything that a resume must restore is in here."""
 
-    network: SnippetNetwork
+    network: NetworkT
     model: nn.Module  # the network as it is called: possibly compiled and data-parallel
     optimizer: torch.optim.Optimizer
     scaler: torch.amp.GradScaler
@@ -47,7 +51,12 @@ class Session:
     sums: dict[str, float] = field(default_factory=dict)  # of the epoch so far, this process
 
 
-def save_session(path: Path, session: Session, runtime: Runtime, *, index_hash: str) -> None:
+Session = TrainingState[SnippetNetwork]  # of a network that recognises
+
+
+def save_session(
+    path: Path, session: TrainingState[Any], runtime: Runtime, *, index_hash: str
+) -> None:
     """Write the state of all processes to one file."""
     processes = runtime.gather({"random": _random_state(runtime), "sums": session.sums})
     if not runtime.is_main:
@@ -68,7 +77,9 @@ def save_session(path: Path, session: Session, runtime: Runtime, *, index_hash: 
 _PROGRESS = ("epoch", "batch", "step", "best_top1", "best_loss")
 
 
-def restore_session(path: Path, session: Session, runtime: Runtime, *, index_hash: str) -> bool:
+def restore_session(
+    path: Path, session: TrainingState[Any], runtime: Runtime, *, index_hash: str
+) -> bool:
     """Take up a saved state; False where there is none.
 
     Raises:
@@ -111,15 +122,20 @@ def _random_state(runtime: Runtime) -> dict[str, torch.Tensor]:
     return states
 
 
-def settle_config(config: Config, out: Path, runtime: Runtime) -> None:
+def settle_config(config: Any, out: Path, runtime: Runtime) -> None:  # noqa: ANN401
     """Write the configuration, or check that an interrupted training had the same one.
+
+    Args:
+        config: of any kind of training: a dataclass of sections.
+        out: the run folder.
+        runtime: where the training runs.
 
     Raises:
         KinemaError: the folder holds a training with other settings.
     """
     path = out / "config.json"
     if path.exists():
-        old, new = _flat(load_config(path)), _flat(config)
+        old, new = _flat(_held(config, path)), _flat(config)
         other = [name for name in new if old[name] != new[name] and name not in _FREE_TO_CHANGE]
         if other:
             raise KinemaError(
@@ -130,10 +146,19 @@ def settle_config(config: Config, out: Path, runtime: Runtime) -> None:
             )
     runtime.barrier()
     if runtime.is_main:
-        save_config(config, path)
+        write_json(path, to_dict(config))
 
 
-def _flat(config: Config) -> dict[str, Any]:
+def _held(config: Any, path: Path) -> Any:  # noqa: ANN401
+    try:
+        return from_dict(type(config), read_json(path))
+    except UsageError as error:
+        raise KinemaError(
+            f"{path} does not go with this training: choose another output folder. {error}"
+        ) from error
+
+
+def _flat(config: Any) -> dict[str, Any]:  # noqa: ANN401
     flat: dict[str, Any] = {}
     for section in dataclasses.fields(config):
         value = getattr(config, section.name)

@@ -21,17 +21,19 @@ from kinema.engine.checkpoint import CheckpointInfo, save_checkpoint
 from kinema.engine.evaluate import TestSettings, evaluate
 from kinema.engine.job import Job, prepare, start_session
 from kinema.engine.log import RunLog
+from kinema.engine.mixing import MixedBatch, draw_mixture, mix
 from kinema.engine.optim import current_rate, learning_rate, set_rate
+from kinema.engine.pausing import Saver, all_finite, resume_line
 from kinema.engine.protocols import Protocol
 from kinema.engine.runtime import Runtime, runtime
 from kinema.engine.session import (
     Session,
     StopSignal,
     restore_session,
-    save_session,
     settle_config,
     stop_signals,
 )
+from kinema.engine.shares import group_size, video_weight
 from kinema.errors import KinemaError
 
 
@@ -67,23 +69,25 @@ def train(config: Config, out: Path, *, device: str = "auto") -> TrainResult:
         session = start_session(job)  # may fail: the folder is then free for other settings
         settle_config(config, out, place)
         if restore_session(out / "state.pt", session, place, index_hash=job.index_hash):
-            _tell(place, _resume_line(session, settings.epochs))
+            _tell(place, resume_line(session, settings.epochs))
         is_open = session.epoch < settings.epochs
         log = RunLog(out, first_epoch=session.epoch) if place.is_main and is_open else None
         loader = _loader(job, session)
-        saved = time.monotonic()
+        saver = Saver(
+            out, place, index_hash=job.index_hash, every_seconds=settings.save_every_seconds
+        )
         while session.epoch < settings.epochs:
             started = time.monotonic()
-            saved, figures = _train_epoch(job, session, loader, stop, saved)
-            figures |= _finish_epoch(job, session, saved)
+            figures = _train_epoch(job, session, loader, stop, saver)
+            figures |= _finish_epoch(job, session, saver)
             figures["seconds"] = time.monotonic() - started
             if log:
                 log.write({"epoch": session.epoch - 1, "step": session.step, **figures})
             _tell(place, _epoch_line(session.epoch, settings.epochs, figures))
             if session.epoch < settings.epochs:
-                saved = _pause(job, session, stop, saved)
+                saver.pause(session, stop)
                 continue
-            _save(job, session)
+            saver.save(session)
         if log:
             log.close()
         place.barrier()
@@ -111,9 +115,9 @@ def _loader(job: Job, session: Session) -> TrainLoader:
 
 
 def _train_epoch(
-    job: Job, session: Session, loader: TrainLoader, stop: StopSignal, saved: float
-) -> tuple[float, dict[str, Any]]:
-    """Train the rest of an epoch; returns when the state was last saved, and the figures."""
+    job: Job, session: Session, loader: TrainLoader, stop: StopSignal, saver: Saver
+) -> dict[str, Any]:
+    """Train the rest of an epoch; returns its figures."""
     config, place = job.config, job.runtime
     first, total = session.batch, job.batches_per_epoch
     waited, started = 0.0, time.monotonic()
@@ -126,27 +130,28 @@ def _train_epoch(
             asked = time.monotonic()
             x_BNTCHW, labels_B, rows_B = next(batches)
             waited += time.monotonic() - asked
-            for name, value in _train_batch(job, session, x_BNTCHW, labels_B, rows_B).items():
+            for name, value in train_batch(job, session, x_BNTCHW, labels_B, rows_B).items():
                 sums[name] += value
             session.batch += 1
             session.sums = sums
             advance(1, f"loss {sums['loss'] / sums['clips']:.3f}")
             if session.batch % config.optim.accumulate == 0 and session.batch < total:
-                saved = _pause(job, session, stop, saved)
+                saver.pause(session, stop)
     seconds = time.monotonic() - started
     loss_sum, hits, clips = place.sum(sums["loss"], sums["right"], sums["clips"])
+    world_clips = config.train.batch_size * config.augment.repeats * place.world
     figures = {
         "lr": current_rate(session.optimizer),
         "train_loss": loss_sum / clips,
         "train_top1": hits / clips,
-        "clips_per_second": (total - first) * config.train.batch_size * place.world / seconds,
+        "clips_per_second": (total - first) * world_clips / seconds,
         "data_wait": waited / seconds,
     }
     session.epoch, session.batch, session.sums = session.epoch + 1, 0, {}
-    return saved, figures
+    return figures
 
 
-def _train_batch(
+def train_batch(
     job: Job,
     session: Session,
     x_BNTCHW: torch.Tensor,
@@ -159,18 +164,19 @@ def _train_batch(
         session.batch + 1
     ) % config.optim.accumulate == 0 or session.batch + 1 == job.batches_per_epoch
     waits = place.world > 1 and not ends_group
-    labels_B = labels_B.to(place.device, non_blocking=True)
+    mixed = _mixed(job, session, x_BNTCHW, labels_B)
+    x_BNTCHW, targets, labels_B = mixed.clips, mixed.targets, mixed.labels
     snippets = 1
     if config.optim.loss_on == "snippet":  # each snippet is a video of its own
         snippets = x_BNTCHW.shape[1]
         x_BNTCHW = x_BNTCHW.flatten(0, 1)[:, None]
-        labels_B = labels_B.repeat_interleave(snippets)
+        labels_B, targets = (y.repeat_interleave(snippets, 0) for y in (labels_B, targets))
     with session.model.no_sync() if waits else nullcontext():  # type: ignore[operator]
         with place.autocast():
-            logits_BK = session.model(x_BNTCHW.to(place.device, non_blocking=True))
+            logits_BK = session.model(x_BNTCHW)
         loss = cross_entropy(
             logits_BK.float(),
-            labels_B,
+            targets,
             weight=job.class_weights,
             label_smoothing=config.optim.label_smoothing,
             reduction="sum",
@@ -179,7 +185,8 @@ def _train_batch(
         if any(place.sum(not math.isfinite(value))):
             raise _not_finite(job, session, value, rows_B)
         # The mean over the whole group, whatever the size of its batches and of the world.
-        share = place.world * weight / (snippets * _group_size(job, session.batch))
+        clips = snippets * config.augment.repeats * _group_size(job, session.batch)
+        share = place.world * weight / clips
         session.scaler.scale(loss * share).backward()  # type: ignore[no-untyped-call]
     if ends_group:
         _step(job, session)
@@ -188,24 +195,39 @@ def _train_batch(
     return {"loss": value * share, "right": hits * share, "clips": len(rows_B) * weight}
 
 
+def _mixed(
+    job: Job, session: Session, x_BNTCHW: torch.Tensor, labels_B: torch.Tensor
+) -> MixedBatch:
+    """Bring a batch to the device and mix its clips there, where that is asked for."""
+    device = job.runtime.device
+    mixture = draw_mixture(
+        job.config.augment,
+        side=job.config.data.crop,
+        seed=job.config.train.seed,
+        epoch=session.epoch,
+        batch=session.batch,
+    )
+    return mix(
+        mixture,
+        x_BNTCHW.to(device, non_blocking=True),
+        labels_B.to(device, non_blocking=True),
+        num_classes=len(job.classes),
+    )
+
+
 def _group_size(job: Job, batch: int) -> int:
-    """Videos, over all processes, in the group of batches that `batch` belongs to."""
-    accumulate = job.config.optim.accumulate
-    group = job.config.train.batch_size * job.runtime.world * accumulate
-    return min(group, len(job.train_items) - batch // accumulate * group)
+    return group_size(
+        len(job.train_items),
+        batch=batch,
+        batch_size=job.config.train.batch_size,
+        accumulate=job.config.optim.accumulate,
+        world=job.runtime.world,
+    )
 
 
 def _weight(job: Job, batch: int) -> float:
-    """What each video of this process's batch counts.
-
-    A last batch with fewer videos than processes is dealt out in turn, so that every process has
-    one: those that several have count as one video together.
-    """
-    place = job.runtime
-    rest = len(job.train_items) - batch * job.config.train.batch_size * place.world
-    if rest >= place.world:
-        return 1.0
-    return 1.0 / len(range(place.rank % rest, place.world, rest))
+    batch_size = job.config.train.batch_size
+    return video_weight(len(job.train_items), batch=batch, batch_size=batch_size, place=job.runtime)
 
 
 def _step(job: Job, session: Session) -> None:
@@ -229,7 +251,7 @@ def _step(job: Job, session: Session) -> None:
 
 
 def _not_finite(job: Job, session: Session, loss: float, rows_B: torch.Tensor) -> KinemaError:
-    mine = (loss, [job.train_items[int(row)].id for row in rows_B])
+    mine = (loss, [job.train_items[row].id for row in dict.fromkeys(rows_B.tolist())])
     parts = [part for part in job.runtime.gather(mine) if not math.isfinite(part[0])]
     ids = ", ".join(name for _, names in parts for name in names)
     return KinemaError(
@@ -240,7 +262,7 @@ def _not_finite(job: Job, session: Session, loss: float, rows_B: torch.Tensor) -
 
 def _check_weights(job: Job, session: Session) -> None:
     """The loss of the next epoch would tell too late: the checkpoint would be overwritten."""
-    if not all(bool(value.isfinite().all()) for value in session.network.parameters()):
+    if not all_finite(session.network):
         raise KinemaError(
             f"The weights are no longer finite after the last step of epoch {session.epoch}. "
             f"{_kept(job)}"
@@ -254,7 +276,7 @@ def _kept(job: Job) -> str:
     )
 
 
-def _finish_epoch(job: Job, session: Session, saved: float) -> dict[str, float]:
+def _finish_epoch(job: Job, session: Session, saver: Saver) -> dict[str, float]:
     """Validate with the averaged weights where there are some; keep the best and the last."""
     _check_weights(job, session)
     if session.average:
@@ -272,7 +294,7 @@ def _finish_epoch(job: Job, session: Session, saved: float) -> dict[str, float]:
     if better:
         session.best_top1, session.best_loss = top1, loss
         _write_checkpoint(job, session, "best.safetensors", figures)
-    if last or _save_is_due(job, saved):
+    if last or saver.is_due:
         _write_checkpoint(job, session, "last.safetensors", figures)
     if session.average:
         session.average.swap(session.network)
@@ -283,7 +305,7 @@ def _validate(job: Job, session: Session) -> dict[str, float]:
     protocol = Protocol(
         name="validation",
         rule="tsn-val",
-        num_clips=job.config.data.num_segments,
+        num_clips=job.config.data.num_segments // session.network.joined,
         resize="train",
         aggregate="sum" if job.config.model.consensus == "sum" else "mean",  # as the loss does
     )
@@ -315,39 +337,9 @@ def _write_checkpoint(job: Job, session: Session, name: str, figures: dict[str, 
     save_checkpoint(job.out / name, session.network, info)
 
 
-def _save_is_due(job: Job, saved: float) -> bool:
-    return time.monotonic() - saved >= job.config.train.save_every_seconds
-
-
-def _save(job: Job, session: Session) -> float:
-    save_session(job.out / "state.pt", session, job.runtime, index_hash=job.index_hash)
-    return time.monotonic()
-
-
-def _pause(job: Job, session: Session, stop: StopSignal, saved: float) -> float:
-    """Between two optimiser steps: save the state when it is time, leave when asked to."""
-    asked, due = job.runtime.sum(bool(stop.name), _save_is_due(job, saved))
-    if not (asked or due):
-        return saved
-    saved = _save(job, session)
-    if asked:
-        raise KinemaError(
-            f"Stopped by {stop.name or 'a signal'} in epoch {session.epoch + 1} after batch "
-            f"{session.batch}: the state is saved in {job.out}, "
-            "the same command goes on from there."
-        )
-    return saved
-
-
 def _tell(place: Runtime, line: str) -> None:
     if place.is_main:
         say(line)
-
-
-def _resume_line(session: Session, epochs: int) -> str:
-    if session.epoch == epochs:
-        return f"All {epochs} epochs are done already."
-    return f"Going on in epoch {session.epoch + 1} after batch {session.batch}."
 
 
 def _epoch_line(epoch: int, epochs: int, figures: dict[str, Any]) -> str:
