@@ -72,7 +72,7 @@ def chain(network: BNInception, prefix: str, names: str, x: Tensor) -> Tensor:
 def block_output(network: BNInception, name: str, x: Tensor) -> Tensor:
     (block,) = [block for block in bn_inception._BLOCKS if block.name == name]
     with torch.no_grad():
-        return network._run(block, x)
+        return network.run_block(block, x)
 
 
 @pytest.fixture(scope="module")

@@ -2,10 +2,11 @@
 
 Every backbone has timm's interface: ``forward_features``, ``forward_head(x, pre_logits=True)``,
 ``get_classifier``, ``num_features`` and ``head_hidden_size`` (width before the classifier).
+3D ones are in `kinema.models.clip_backbones`.
 """
 
 from collections.abc import Sequence
-from typing import Protocol, cast
+from typing import Any, Protocol, cast
 
 import timm
 from timm.models.vgg import VGG
@@ -53,6 +54,7 @@ def create_backbone(
     in_channels: int = 3,
     num_classes: int | None = None,
     dropout: Sequence[float] = (),
+    drop_path: float = 0.0,
     pretrained: bool = False,
 ) -> nn.Module:
     """Build a network that gives logits.
@@ -63,6 +65,7 @@ def create_backbone(
         num_classes: outputs; None: 1000, those of ImageNet.
         dropout: probabilities; one value goes before the classifier (VGG: behind both fully
             connected layers), two values are for VGG alone, in the order fc6, fc7; none is 0.
+        drop_path: stochastic depth of the last block, for networks of timm that have it.
         pretrained: let timm fetch ImageNet weights (`kinema.weights` decides when and explains
             failures). Its own rule for channel counts other than 3 is not ours: use 3 here.
 
@@ -71,7 +74,9 @@ def create_backbone(
         KinemaError: dropout values that the network has no place for.
     """
     if name in OWN_BACKBONES:
-        _check_dropout(name, dropout, places=1)
+        check_dropout(name, dropout, places=1)
+        if drop_path:
+            raise _no_drop_path(name)
         return OWN_BACKBONES[name](
             in_channels=in_channels,
             num_classes=1000 if num_classes is None else num_classes,
@@ -86,8 +91,11 @@ def create_backbone(
             in_chans=in_channels,
             num_classes=num_classes,
             drop_rate=dropout[0] if dropout else 0.0,
+            **_only_if_set(drop_path_rate=drop_path),
         )
     except TypeError as error:
+        if drop_path:
+            raise _no_drop_path(name) from error
         raise KinemaError(
             f"timm's '{name}' cannot be built for {in_channels} channels with dropout: {error}."
         ) from error
@@ -104,12 +112,26 @@ def _check_known(name: str, full_name: str) -> None:
     if not known:
         hint = did_you_mean(name, [*SHORT_NAMES, *timm.list_models()])
         raise UsageError(
-            f"Unknown backbone '{name}'.{hint} Short names: {', '.join(SHORT_NAMES)}; "
-            "any other 2D network of timm goes by its timm name."
+            f"Unknown backbone '{name}'.{hint} Short names: {', '.join(SHORT_NAMES)}; any other 2D "
+            "network of timm goes by its timm name, and `kinema models` lists 3D networks."
         )
 
 
-def _check_dropout(name: str, dropout: Sequence[float], *, places: int) -> None:
+def _only_if_set(*, drop_path_rate: float) -> dict[str, Any]:
+    """Most networks of timm do not know stochastic depth, not even that of 0."""
+    return {"drop_path_rate": drop_path_rate} if drop_path_rate else {}
+
+
+def _no_drop_path(name: str) -> UsageError:
+    return UsageError(f"The network '{name}' has no stochastic depth: set model.drop_path=0.")
+
+
+def check_dropout(name: str, dropout: Sequence[float], *, places: int) -> None:
+    """Refuse more values than `places`, and values outside [0, 1).
+
+    Raises:
+        KinemaError: such values.
+    """
     if len(dropout) > places:
         raise KinemaError(
             f"model.dropout has {len(dropout)} values, but {name} takes {places}: "
@@ -122,6 +144,6 @@ def _check_dropout(name: str, dropout: Sequence[float], *, places: int) -> None:
 
 def _set_dropout(name: str, backbone: nn.Module, dropout: Sequence[float]) -> None:
     is_vgg = isinstance(backbone, VGG)
-    _check_dropout(name, dropout, places=2 if is_vgg else 1)
+    check_dropout(name, dropout, places=2 if is_vgg else 1)
     if is_vgg and len(dropout) == 2:
         cast(nn.Dropout, backbone.get_submodule("head.drop")).p = dropout[1]

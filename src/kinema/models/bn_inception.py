@@ -75,6 +75,8 @@ class BNInception(nn.Module):
     block does not, as in Caffe.
     """
 
+    num_blocks = len(_BLOCKS)
+
     def __init__(self, *, in_channels: int, num_classes: int, dropout: float = 0.0) -> None:
         super().__init__()
         self._add("conv1_7x7_s2", in_channels, 64, kernel=7, stride=2)
@@ -117,7 +119,8 @@ class BNInception(nn.Module):
             x = self._conv(prefix + name, x)
         return x
 
-    def _run(self, block: _Block, x: Tensor) -> Tensor:
+    def run_block(self, block: _Block, x: Tensor) -> Tensor:
+        """Run one of the ten inception blocks; their layers lie flat in this module."""
         if block.stride == 2 and (x.shape[-1] % 2 or x.shape[-2] % 2):
             raise KinemaError(
                 f"bn_inception has an odd grid of {x.shape[-2]}x{x.shape[-1]} before block "
@@ -137,7 +140,7 @@ class BNInception(nn.Module):
         x = _halve(self._conv("conv1_7x7_s2", x_BCHW))
         x = _halve(self._chain("", ("conv2_3x3_reduce", "conv2_3x3"), x))
         for block in _BLOCKS:
-            x = self._run(block, x)
+            x = self.run_block(block, x)
         return x
 
     def forward_head(self, x_BFHW: Tensor, pre_logits: bool = False) -> Tensor:

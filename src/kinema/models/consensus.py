@@ -5,6 +5,7 @@ Shapes: B videos, N snippets, K classes.
 
 from collections.abc import Callable
 from functools import partial
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -12,6 +13,8 @@ from torch.nn import functional
 
 from kinema.config import Consensus
 from kinema.errors import KinemaError
+from kinema.models.relation import MultiScaleRelation, Relation
+from kinema.models.temporal_heads import TEMPORAL_HEADS
 
 
 def average(x_BNK: Tensor) -> Tensor:
@@ -73,26 +76,53 @@ class Fixed(nn.Module):
         return self._rule(x_BNK)
 
 
+# What a consensus takes of every snippet: outputs of the backbone's last layer, features before
+# its classifier, or the feature map. With the last two the classifier is the consensus's own.
+Reads = Literal["outputs", "features", "maps"]
+READS: dict[Consensus, Reads] = {**dict.fromkeys(TEMPORAL_HEADS, "features"), "tle": "maps"}
+_RELATIONS: tuple[Consensus, ...] = ("trn", "trn-multiscale")
+# Those that relate the snippets of a video to each other, so they see those of a clip together.
+JOINING: frozenset[Consensus] = frozenset({*_RELATIONS, *READS})
+_RELATION_FEATURES = 256  # width of a snippet's features before the relations (TRN)
+
+
+def consensus_reads(name: Consensus) -> Reads:
+    """Return what a consensus takes of every snippet."""
+    return READS.get(name, "outputs")
+
+
+def consensus_width(name: Consensus, *, num_classes: int) -> int:
+    """Return the outputs that a backbone needs: the classes, but for TRN's features."""
+    return _RELATION_FEATURES if name in _RELATIONS else num_classes
+
+
 def build_consensus(
-    name: Consensus, *, topk: int = 3, num_segments: int | None = None
+    name: Consensus,
+    *,
+    topk: int = 3,
+    num_segments: int | None = None,
+    num_classes: int | None = None,
 ) -> nn.Module:
-    """Return the module (B, N, K) -> (B, K) for a name.
+    """Return the module (B, N, D) -> (B, K) for one that reads outputs; D is `consensus_width`.
 
     Args:
         name: the rule.
         topk: how many snippets `topk` averages.
-        num_segments: snippets per video in training, for `weighted` alone.
+        num_segments: snippets per video in training, for `weighted` and TRN.
+        num_classes: K, for TRN.
 
     Raises:
-        KinemaError: `topk` below 1, or `weighted` without `num_segments`.
+        KinemaError: `topk` below 1, or `weighted` or TRN without `num_segments`.
     """
     if name == "weighted":
         if num_segments is None:
             raise KinemaError(
-                "model.consensus=weighted learns one weight per training snippet: "
+                f"model.consensus={name} learns weights for each training snippet: "
                 "give build_network the num_segments of the training."
             )
         return Weighted(num_segments)
+    if name == "trn" or name == "trn-multiscale":
+        return _relation(name, num_segments=num_segments, num_classes=num_classes)
     if topk < 1:
         raise KinemaError(f"model.topk={topk} is not possible: it must be at least 1.")
     rules: dict[str, Callable[[Tensor], Tensor]] = {
@@ -102,3 +132,15 @@ def build_consensus(
         "topk": partial(top, k=topk),
     }
     return Fixed(rules[name])
+
+
+def _relation(
+    name: Literal["trn", "trn-multiscale"], *, num_segments: int | None, num_classes: int | None
+) -> nn.Module:
+    if num_segments is None or num_classes is None:
+        raise KinemaError(
+            f"model.consensus={name} learns scores for each number of snippets: give "
+            "build_network the num_segments of the training."
+        )
+    kind = Relation if name == "trn" else MultiScaleRelation
+    return kind(num_segments, features=_RELATION_FEATURES, num_classes=num_classes)

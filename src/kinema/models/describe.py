@@ -6,7 +6,8 @@ from dataclasses import dataclass
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from kinema.models.network import SnippetNetwork
+from kinema.config import ModelConfig
+from kinema.models.network import SnippetNetwork, build_network
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -19,14 +20,33 @@ class NetworkSize:
 
 
 def describe_network(network: SnippetNetwork, *, image_size: int) -> NetworkSize:
-    """Count without computing: a copy runs on torch's meta device with `image_size` pixels."""
+    """Count without computing: a copy runs on torch's meta device with `image_size` pixels.
+
+    A network that sees several snippets together is counted with all of them.
+    """
     shadow = copy.deepcopy(network).to("meta").eval()
-    images = network.modality.images_read(network.stack)
-    shape = (1, 1, images, network.modality.channels_per_image, image_size, image_size)
+    shape = (1, network.joined, *network.snippet_shape, image_size, image_size)
     with torch.no_grad(), FlopCounterMode(display=False) as counter:
         shadow(torch.zeros(shape, dtype=torch.uint8, device="meta"))
     return NetworkSize(
         parameters=sum(p.numel() for p in network.parameters()),
         trainable=sum(p.numel() for p in network.parameters() if p.requires_grad),
-        multiply_adds=counter.get_total_flops() // 2,
+        multiply_adds=counter.get_total_flops() // 2 // network.joined,
     )
+
+
+def meta_size(name: str, *, frames: int, size: int, num_classes: int) -> NetworkSize:
+    """Count a network for RGB by its name, without memory for its weights.
+
+    Args:
+        name: a backbone.
+        frames: images per snippet.
+        size: their side, pixels.
+        num_classes: outputs.
+    """
+    config = ModelConfig(backbone=name, dropout=())
+    with torch.device("meta"):
+        network = build_network(
+            config, modality="rgb", stack=frames, num_classes=num_classes, crop=size
+        )
+        return describe_network(network, image_size=size)

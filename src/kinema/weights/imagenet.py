@@ -37,7 +37,7 @@ def imagenet_weights(backbone: str) -> WeightsFile:
     except (OSError, RuntimeError, KinemaError) as error:
         raise KinemaError(
             f"The ImageNet weights of '{backbone}' are not in the cache and could not be fetched "
-            f"({_first_line(error)}). Without a network, set model.pretrained=false to start from "
+            f"({first_line(error)}). Without a network, set model.pretrained=false to start from "
             "random weights, or model.weights=FILE with a file that you have."
         ) from error
 
@@ -61,5 +61,6 @@ def _fetch(backbone: str) -> WeightsFile:
     return WeightsFile(source=source, tensors=tensors, modality="rgb", backbone=backbone)
 
 
-def _first_line(error: BaseException) -> str:
+def first_line(error: BaseException) -> str:
+    """Return what an error says in its first line, for a sentence."""
     return str(error).strip().partition("\n")[0].rstrip(".") or type(error).__name__

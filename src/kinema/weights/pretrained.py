@@ -1,4 +1,4 @@
-"""Putting weights into a new network: ImageNet's or a file's, with a report of what went where."""
+"""Putting weights into a new network: published or a file's, with a report of what went where."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,22 +8,27 @@ from torch import Tensor, nn
 
 from kinema.config import ModelConfig
 from kinema.errors import KinemaError
-from kinema.models.first_conv import cross_modality, first_conv_names
+from kinema.fetch import is_url
+from kinema.models.first_conv import cross_modality, first_conv_names, inflate
+from kinema.models.hidden_flow import load_hidden
 from kinema.models.network import SnippetNetwork
-from kinema.weights.download import download, is_url
+from kinema.weights.download import download
 from kinema.weights.files import WeightsFile, read_weights
-from kinema.weights.imagenet import imagenet_weights
+from kinema.weights.kinetics import published_weights
+from kinema.weights.positions import resized_positions
 
 _NEW_HEAD_STD = 0.001  # of a classifier on pretrained features (TSN)
 _MAY_BE_ABSENT = ("num_batches_tracked",)
-_OWN_PARTS = ("input_bn.", "consensus.")
+_NEW_LAYERS = ".nonlocal_block."  # of a network that is published without them
+_OWN_PARTS = ("input_bn.", "consensus.", "hidden.")
 
 
 @dataclass(frozen=True, kw_only=True)
 class LoadReport:
     """What became of every tensor of the network and of the file, by name.
 
-    `adapted` are first convolutions that took the mean over the file's input channels,
+    `adapted` are first convolutions that took the mean over the file's input channels, `inflated`
+    2D kernels that were repeated in time, `resized` position embeddings of another size;
     `head_replaced` says that the classifier is new: normal with standard deviation 0.001, bias 0.
     `missing` are those of the network that keep their start values, `unexpected` those of the
     file that found no place. `notes` are for the user to read.
@@ -35,6 +40,9 @@ class LoadReport:
     missing: tuple[str, ...]
     unexpected: tuple[str, ...]
     head_replaced: bool
+    has_classifier: bool = True  # not so where a consensus reads features instead
+    inflated: tuple[str, ...] = ()
+    resized: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
 
     def summary(self) -> str:
@@ -42,7 +50,12 @@ class LoadReport:
         parts = [f"{len(self.matched)} tensors from {self.source}"]
         if self.adapted:
             parts.append(f"{', '.join(self.adapted)} averaged over its input channels")
-        parts.append("new classifier" if self.head_replaced else "classifier kept")
+        if self.inflated:
+            parts.append(f"{len(self.inflated)} kernels repeated in time")
+        if self.resized:
+            parts.append(f"{len(self.resized)} position embeddings resized")
+        if self.has_classifier:
+            parts.append("new classifier" if self.head_replaced else "classifier kept")
         if self.missing:
             parts.append(f"{len(self.missing)} not in it")
         if self.unexpected:
@@ -54,7 +67,8 @@ def initialise(network: SnippetNetwork, model: ModelConfig) -> LoadReport | None
     """Give a new network the weights that the configuration asks for.
 
     `model.weights` (a file, or an http(s) address) goes before `model.pretrained`; with neither,
-    the network stays as it is.
+    the network stays as it is. `model.motion_weights` is for its hidden stream, where the file of
+    `model.weights` has none.
 
     Returns:
         the report, or None where there was nothing to load.
@@ -62,20 +76,24 @@ def initialise(network: SnippetNetwork, model: ModelConfig) -> LoadReport | None
     Raises:
         KinemaError: the weights are out of reach, unreadable, or of another network.
     """
+    if network.hidden and model.motion_weights:
+        load_hidden(network.hidden, Path(model.motion_weights))
     if model.weights:
         path = download(model.weights) if is_url(model.weights) else Path(model.weights)
         return load_weights(network, read_weights(path), backbone=model.backbone)
     if model.pretrained:
-        return load_weights(network, imagenet_weights(model.backbone), backbone=model.backbone)
+        return load_weights(network, published_weights(model.backbone), backbone=model.backbone)
     return None
 
 
 def load_weights(network: SnippetNetwork, file: WeightsFile, *, backbone: str) -> LoadReport:
     """Copy the tensors of `file` into `network`.
 
-    Names and shapes must fit, with three exceptions: a first convolution of another modality or
-    channel count is adapted (`kinema.models.first_conv`), a classifier of another class count is
-    made anew, and input BatchNorm and consensus may be absent.
+    Names and shapes must fit, with these exceptions: a first convolution of another modality or
+    channel count is adapted and 2D kernels of a 3D network are repeated in time
+    (`kinema.models.first_conv`), position embeddings for another size are resized, a classifier
+    of another class count is made anew, and input BatchNorm, consensus and non-local blocks may
+    be absent.
 
     Args:
         network: changed in place.
@@ -93,10 +111,9 @@ def load_weights(network: SnippetNetwork, file: WeightsFile, *, backbone: str) -
     for name, old in network.state_dict().items():
         given = file.tensors.get(name)
         if given is not None and name in firsts and (is_foreign or _other_channels(given, old)):
-            plan.put(name, cross_modality(given, channels=old.shape[1]), old)
+            given = cross_modality(given, channels=old.shape[1])
             plan.adapted.append(name.removeprefix("backbone."))
-        else:
-            plan.put(name, given, old)
+        plan.put(name, given, old)
     head_replaced = any(name.startswith(inside) for name in plan.missing)
     _check(plan, file, head_prefixes=inside, backbone=backbone)
     if head_replaced:
@@ -109,9 +126,12 @@ def load_weights(network: SnippetNetwork, file: WeightsFile, *, backbone: str) -
         source=file.source,
         matched=tuple(plan.found),
         adapted=tuple(plan.adapted),
+        inflated=tuple(plan.inflated),
+        resized=tuple(plan.resized),
         missing=tuple(plan.missing),
         unexpected=tuple(name for name in file.tensors if name not in plan.found),
         head_replaced=head_replaced,
+        has_classifier=bool(heads),
         notes=_notes(network, file),
     )
 
@@ -123,9 +143,20 @@ class _Plan:
         self.found: dict[str, Tensor] = {}
         self.missing: list[str] = []
         self.adapted: list[str] = []
+        self.inflated: list[str] = []
+        self.resized: list[str] = []
 
     def put(self, name: str, given: Tensor | None, old: Tensor) -> None:
+        short = name.removeprefix("backbone.")
+        if given is not None and _is_flat(given, old):
+            given = inflate(given, frames=old.shape[2])
+            if old.shape[2] > 1:
+                self.inflated.append(short)
         value = None if given is None else _shaped(given, old)
+        if value is None and given is not None:
+            value = resized_positions(short, given, old)
+            if value is not None:
+                self.resized.append(short)
         if value is None:
             self.missing.append(name)
         else:
@@ -138,7 +169,13 @@ class _Plan:
 
 
 def _other_channels(given: Tensor, old: Tensor) -> bool:
-    return given.ndim == old.ndim == 4 and given.shape[1] != old.shape[1]
+    kernels = given.ndim in (4, 5) and old.ndim in (4, 5)
+    return kernels and given.shape[1] != old.shape[1]
+
+
+def _is_flat(given: Tensor, old: Tensor) -> bool:
+    """Tell whether `given` is a 2D kernel for the 3D kernel `old`."""
+    return given.ndim == 4 and old.ndim == 5 and given.shape == (*old.shape[:2], *old.shape[3:])
 
 
 def _shaped(given: Tensor, old: Tensor) -> Tensor | None:
@@ -166,7 +203,9 @@ def _check(
     needed = [
         name
         for name in plan.missing
-        if not name.startswith((*head_prefixes, *_OWN_PARTS)) and not name.endswith(_MAY_BE_ABSENT)
+        if not name.startswith((*head_prefixes, *_OWN_PARTS))
+        and not name.endswith(_MAY_BE_ABSENT)
+        and _NEW_LAYERS not in name
     ]
     if not needed:
         return
@@ -193,7 +232,7 @@ def _notes(network: SnippetNetwork, file: WeightsFile) -> tuple[str, ...]:
 @torch.no_grad()
 def _reset(head: nn.Module) -> None:
     for module in head.modules():
-        if isinstance(module, nn.Linear | nn.Conv2d):
+        if isinstance(module, nn.Linear | nn.Conv2d | nn.Conv3d):
             nn.init.normal_(module.weight, std=_NEW_HEAD_STD)
             if module.bias is not None:
                 nn.init.zeros_(module.bias)
