@@ -1,6 +1,6 @@
 """Kinema's TV-L1 beside OpenCV's DualTVL1: the same flow?, error to ground truth, speed.
 
-    python benchmarks/flow_tvl1.py VIDEOS GROUND_TRUTH [--num-videos N] [--threads N]
+    python benchmarks/flow_tvl1.py VIDEOS GROUND_TRUTH [--num-videos N] [--threads N] [--only PART]
 
 Needs a build of OpenCV with contrib. It cannot be installed beside the one that Kinema uses, so:
 
@@ -23,10 +23,12 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from kinema.flow.algorithms import gray_from_rgb
 from kinema.flow.tvl1 import FAST, STANDARD, tvl1
+from kinema.flow.tvl1_torch import tvl1_batched
 from kinema.video.reader import VideoReader
 
 Flow = NDArray[np.float32]
@@ -53,9 +55,9 @@ def gray_frames(video: Path) -> NDArray[np.uint8]:
 
 
 def compare_flow(videos: dict[str, NDArray[np.uint8]]) -> None:
-    """Print how far the flow is from OpenCV's, for every video and in the mean."""
-    print("| video | mean motion, px | tvl1 to OpenCV, px | tvl1-fast to OpenCV, px |")
-    print("|---|---|---|---|")
+    """Print how far the flow is from OpenCV's, and the torch path (on the CPU) from it, pixels."""
+    print("| video | motion, px | tvl1 to OpenCV | tvl1-fast to OpenCV | torch path to tvl1 |")
+    print("|---|---|---|---|---|")
     rows = []
     for name, frames_THW in videos.items():
         for first in np.linspace(0, len(frames_THW) - 2, PAIRS).astype(int):
@@ -63,7 +65,9 @@ def compare_flow(videos: dict[str, NDArray[np.uint8]]) -> None:
             right = opencv_pair(*pair)
             found = [tvl1(pair, settings=settings)[0] for settings in (STANDARD, FAST)]
             motion = np.linalg.norm(right, axis=0).mean()
-            rows.append([motion, *(distance(flow, right).mean() for flow in found)])
+            batched = tvl1_batched(torch.from_numpy(pair))[0].numpy()
+            to_opencv = (distance(flow, right).mean() for flow in found)
+            rows.append([motion, *to_opencv, distance(batched, found[0]).mean()])
         print_row(name, np.mean(rows[-PAIRS:], axis=0))
     print_row(f"mean of {len(rows)} pairs", np.mean(rows, axis=0))
     print_row("largest of a pair", np.max(rows, axis=0))
@@ -143,15 +147,19 @@ def main() -> None:
     parser.add_argument("ground_truth", type=Path)
     parser.add_argument("--num-videos", type=int, default=10, help="evenly taken")
     parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--only", choices=("speed", "flow", "truth"), help="one of the tables")
     arguments = parser.parse_args()
     if not hasattr(cv2, "optflow"):
         sys.exit("This OpenCV has no optflow. " + __doc__.split("Needs ")[1].split("Ground")[0])
     paths = sorted(item for item in arguments.videos.rglob("*") if item.suffix in (".avi", ".mp4"))
     paths = paths[:: max(1, len(paths) // arguments.num_videos)][: arguments.num_videos]
     videos = {path.stem: gray_frames(path) for path in paths}
-    compare_speed(videos, arguments.threads)
-    compare_flow(videos)
-    compare_to_truth(arguments.ground_truth)
+    if arguments.only in (None, "speed"):
+        compare_speed(videos, arguments.threads)
+    if arguments.only in (None, "flow"):
+        compare_flow(videos)
+    if arguments.only in (None, "truth"):
+        compare_to_truth(arguments.ground_truth)
 
 
 if __name__ == "__main__":

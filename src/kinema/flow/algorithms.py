@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from kinema.errors import UsageError, did_you_mean
 from kinema.flow.dis import dis
 from kinema.flow.farneback import farneback
+from kinema.flow.motionnet import MOTIONNET, check_weights, motionnet
 from kinema.flow.raft import raft
 from kinema.flow.tvl1 import FAST, STANDARD, Tvl1Settings
 from kinema.flow.tvl1_anywhere import tvl1_anywhere
@@ -28,6 +29,7 @@ Algorithm = Literal[
     "tvl1-fast",
     "raft-small",
     "raft-large",
+    "motionnet",
 ]
 
 ALGORITHMS: Mapping[str, partial[NDArray[np.float32]]] = {
@@ -54,13 +56,15 @@ MIN_SIDE = 16  # pixels; DIS needs 12
 def find_algorithm(name: str) -> partial[NDArray[np.float32]]:
     """Return the function of an algorithm; its parameters are in `.keywords`.
 
+    MotionNet, which is nothing without a file of weights, is not among them: see `compute`.
+
     Raises:
         UsageError: there is no such algorithm.
     """
     if name not in ALGORITHMS:
         raise UsageError(
-            f"There is no flow algorithm '{name}'.{did_you_mean(name, ALGORITHMS)} "
-            f"Known: {', '.join(ALGORITHMS)}."
+            f"There is no flow algorithm '{name}'.{did_you_mean(name, (*ALGORITHMS, MOTIONNET))} "
+            f"Known: {', '.join((*ALGORITHMS, MOTIONNET))}."
         )
     return ALGORITHMS[name]
 
@@ -74,17 +78,30 @@ def parameters(algorithm: str) -> dict[str, Any]:
     }
 
 
-def compute(frames_THW: NDArray[np.uint8], *, algorithm: str = "dis") -> NDArray[np.float32]:
+def compute(
+    frames_THW: NDArray[np.uint8], *, algorithm: str = "dis", weights: str = ""
+) -> NDArray[np.float32]:
     """Return the flow from every frame to the next, float32 (T-1, 2, H, W), pixels per frame.
 
-    Pairs are independent: a pair gives the same flow whatever its neighbours (RAFT: up to the
-    rounding of batched arithmetic).
+    Pairs are independent: a pair gives the same flow whatever its neighbours (networks: up to the
+    rounding of batched arithmetic; a MotionNet that estimates several pairs together: see
+    `kinema.flow.motionnet.window_of`).
+
+    Args:
+        frames_THW: gray frames.
+        algorithm: a name of the table, or motionnet.
+        weights: the file of motionnet.
 
     Raises:
-        UsageError: there is no such algorithm, or the frames are smaller than 16 x 16 pixels.
-        KinemaError: the weights of RAFT are not on this machine and cannot be downloaded.
+        UsageError: there is no such algorithm, the frames are smaller than 16 x 16 pixels, or
+            motionnet has no file.
+        KinemaError: the weights of a network are not on this machine.
     """
-    function = find_algorithm(algorithm)
+    check_weights(algorithm, weights)
+    if algorithm == MOTIONNET:
+        function = partial(motionnet, weights=weights)
+    else:
+        function = find_algorithm(algorithm)
     height, width = frames_THW.shape[1:]
     if min(height, width) < MIN_SIDE:
         raise UsageError(

@@ -2,13 +2,14 @@
 
 from collections import OrderedDict
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from kinema.errors import KinemaError
 from kinema.flow.encoding import DEFAULT_BOUND, BoundFinder, encode, half
-from kinema.flow.options import MOTION_VECTORS, FlowOptions, Gray
+from kinema.flow.options import MOTION_VECTORS, STORE, FlowOptions, Gray
 from kinema.flow.source_pairs import (
     CHUNK_PAIRS,
     ComputedPairs,
@@ -72,14 +73,17 @@ class LiveFlow:
             gray=gray,
             warp=warp,
         )
+        self._begin(frames, options)
+
+    def _begin(self, frames: FrameSource, options: FlowOptions) -> None:
         options.check()
         check_length(frames.num_frames, options)
         self._frames, self._options = frames, options
         self.height, self.width = flow_size(frames, options)
         self.num_frames = options.num_pairs(frames.num_frames)
-        self._bound = None if adaptive else bound
+        self._bound = None if options.adaptive else options.bound
         self._source: PairSource
-        if algorithm == MOTION_VECTORS:
+        if options.algorithm == MOTION_VECTORS:
             self._source = VectorPairs(frames, options)
         else:
             self._source = ComputedPairs(frames, options)
@@ -87,17 +91,16 @@ class LiveFlow:
 
     @classmethod
     def of(cls, frames: FrameSource, options: FlowOptions) -> "LiveFlow":
-        """Return live flow with the options of a store (its quality and format mean nothing)."""
-        return cls(
-            frames,
-            algorithm=options.algorithm,
-            bound=options.bound,
-            adaptive=options.adaptive,
-            size=options.size,
-            stride=options.stride,
-            gray=options.gray,
-            warp=options.warp,
-        )
+        """Return live flow with the options of a store (its quality and format mean nothing).
+
+        Raises:
+            UsageError: there is no such algorithm, size or other value.
+            KinemaError: there are too few frames, they are from no video file, or a file of
+                weights is missing.
+        """
+        flow = cls.__new__(cls)
+        flow._begin(frames, replace(options, quality="standard", format=STORE))
+        return flow
 
     @property
     def bound(self) -> float:

@@ -8,6 +8,8 @@ from kinema.errors import UsageError, did_you_mean
 from kinema.flow.algorithms import parameters
 from kinema.flow.encoding import DEFAULT_BOUND
 from kinema.flow.formats.names import LAYOUTS, find_layout
+from kinema.flow.motion_file import describe_motion
+from kinema.flow.motionnet import MOTIONNET, check_weights, window_of
 from kinema.flow.store import Quality, check_quality
 from kinema.video.sizes import parse_size
 
@@ -15,7 +17,8 @@ STORE_FORMAT = 1
 STORE = "store"  # the layout that is Kinema's own
 MOTION_VECTORS = "motion-vectors"  # read from the video file, not computed from its frames
 Gray = Literal["after", "before"]
-_ON_GPU = ("raft", "tvl1")  # beginnings of the names of algorithms that use a GPU
+_KEPT = ("algorithm", "weights", "bound", "adaptive", "size", "quality", "stride", "gray", "warp")
+_ON_GPU = ("raft", "tvl1", "motionnet")  # beginnings of the names of algorithms that use a GPU
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,6 +26,7 @@ class FlowOptions:
     """How flow is computed and stored."""
 
     algorithm: str = "dis"  # a name of `kinema.flow.algorithms`
+    weights: str = ""  # the file of motionnet
     bound: float = DEFAULT_BOUND  # pixels per stride at the ends of the uint8 scale
     adaptive: bool = False  # every video gets its own bound, which its store tells
     size: str = "none"  # frames are resized to this before: "WxH", "short:S" or "none"
@@ -40,7 +44,8 @@ class FlowOptions:
         return {
             "format": STORE_FORMAT,
             "algorithm": self.algorithm,
-            "parameters": parameters_of(self.algorithm),
+            "parameters": parameters_of(self.algorithm, self.weights),
+            **({"weights": self.weights} if self.weights else {}),
             "bound": "adaptive" if self.adaptive else self.bound,
             "adaptive": self.adaptive,
             "size": self.size,
@@ -54,8 +59,7 @@ class FlowOptions:
     @staticmethod
     def from_identity(settings: dict[str, Any]) -> "FlowOptions":
         """Return the options that `identity` describes; what an old one lacks has its default."""
-        names = ("algorithm", "bound", "adaptive", "size", "quality", "stride", "gray", "warp")
-        known = {name: settings[name] for name in names if name in settings}
+        known = {name: settings[name] for name in _KEPT if name in settings}
         if known.get("adaptive"):
             known["bound"] = DEFAULT_BOUND
         return FlowOptions(format=settings.get("layout", STORE), **known)
@@ -64,6 +68,11 @@ class FlowOptions:
     def uses_gpu(self) -> bool:
         """Whether the algorithm runs on a GPU where there is one, in large batches."""
         return self.algorithm.startswith(_ON_GPU)
+
+    @property
+    def window(self) -> int:
+        """How many pairs are computed together, from the first on; 1: each by itself."""
+        return window_of(self.weights) if self.algorithm == MOTIONNET else 1
 
     def describe(self) -> str:
         """Return the settings in short, those that differ from the usual."""
@@ -88,7 +97,8 @@ class FlowOptions:
         Raises:
             UsageError: says which value, and what is allowed.
         """
-        parameters_of(self.algorithm)
+        check_weights(self.algorithm, self.weights)
+        parameters_of(self.algorithm, self.weights)
         parse_size(self.size)
         check_quality(self.quality)
         if not (isfinite(self.bound) and self.bound > 0):
@@ -119,6 +129,11 @@ class FlowOptions:
                 "Motion vectors cannot be freed of the camera's motion: choose another algorithm, "
                 "such as dis or tvl1, or leave the warp out."
             )
+        if self.window > 1 and self.stride != 1:
+            raise UsageError(
+                f"This MotionNet estimates {self.window} pairs of neighbours together: stride "
+                f"{self.stride} needs motionnet-tiny or another algorithm, such as dis or tvl1."
+            )
         if self.format == STORE:
             return
         find_layout(self.format, stride=self.stride)
@@ -129,12 +144,15 @@ class FlowOptions:
             )
 
 
-def parameters_of(algorithm: str) -> dict[str, Any]:
-    """Return the parameters of an algorithm, or of motion vectors.
+def parameters_of(algorithm: str, weights: str = "") -> dict[str, Any]:
+    """Return the parameters of an algorithm, of motion vectors, or of a MotionNet's file.
 
     Raises:
         UsageError: there is no such algorithm.
+        KinemaError: there is no such file.
     """
+    if algorithm == MOTIONNET:
+        return describe_motion(weights)
     if algorithm == MOTION_VECTORS:
         return {"intra": "repeat"}
     return parameters(algorithm)
