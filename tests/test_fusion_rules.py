@@ -4,9 +4,11 @@ import numpy as np
 import pytest
 
 from helpers_scores import make_scores, random_scores
+from kinema import api
 from kinema.errors import KinemaError, UsageError
 from kinema.fusion import fuse, gain_per_class, search_weights
 from kinema.metrics import top_k
+from kinema.scores import load_scores
 
 # Two videos, three classes: logits of an appearance and a motion stream.
 RGB = make_scores([[2, 1, -1], [0, 4, 4]], labels=[0, 2])
@@ -65,6 +67,35 @@ def test_l1_rule(weights, expected):
     fused = fuse([RGB, FLOW], rule="l1", weights=weights)
     np.testing.assert_allclose(fused.values, expected, atol=1e-6)
     assert fused.kind == "probabilities"
+
+
+@pytest.mark.parametrize(
+    ("rule", "weights", "expected"),
+    [
+        ("logits", (1, 1), [[1, 4, 0], [-2, 1, 3]]),
+        ("logits", (1, 1.5), [[0.5, 5.5, 0.5], [-3, -0.5, 2.5]]),
+        ("l1", (1, 1), [[1 / 3, 13 / 24, 1 / 8], [0, 1 / 4, 1 / 4]]),
+        ("l1", (1, 1.5), [[4 / 15, 7 / 12, 3 / 20], [0, 1 / 5, 1 / 5]]),
+    ],
+)
+def test_matrices_of_other_systems_are_fused_to_the_last_digit(rule, weights, expected, tmp_path):
+    """The same matrices as files of two-stream-pytorch: the nearest float32 to the true value."""
+    for name, stream in (("rgb", RGB), ("flow", FLOW)):
+        np.save(tmp_path / f"{name}.npy", stream.values)
+    (tmp_path / "list.txt").write_text("run/v0.avi 0\nwave/v1.avi 2\n")
+    (tmp_path / "classes.txt").write_text("run\njump\nwave\n")
+    fused, _, _ = api.fuse(
+        [tmp_path / "rgb.npy", tmp_path / "flow.npy"],
+        rule=rule,
+        weights=weights,
+        out=tmp_path / "fused.npz",
+        ids=tmp_path / "list.txt",
+        classes=tmp_path / "classes.txt",
+    )
+    np.testing.assert_array_equal(fused.values, np.array(expected, np.float32))
+    read = load_scores(tmp_path / "fused.npz")
+    np.testing.assert_array_equal(read.values, fused.values)
+    assert read.ids == ("run/v0", "wave/v1") and read.labels.tolist() == [0, 2]
 
 
 def test_rules_can_disagree_on_the_answer():

@@ -1,12 +1,15 @@
-"""Commands that work on finished scores: fusion, comparison, report."""
+"""Commands that work on finished scores (and features): fusion, comparison, report."""
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from kinema import api
 from kinema.cli_options import (
+    FUSION_METHOD,
+    FUSION_SEED,
     HTML_FILE,
     LIST_OF_CLASSES,
     LIST_OF_IDS,
@@ -14,7 +17,9 @@ from kinema.cli_options import (
     SCORE_FILE,
     SCORE_FILES,
     SEARCH_ON,
+    TRAIN_ON,
     WEIGHTS,
+    FusionMethod,
     Rule,
     check_split_names,
     numbers,
@@ -26,12 +31,19 @@ from kinema.cli_tables import show_comparison, show_fusion, show_split_means
 from kinema.console import show
 from kinema.errors import UsageError
 
+if TYPE_CHECKING:
+    from kinema.scores import Scores
+    from kinema.trained_fusion import TrainedFusion
+
 
 def fuse(
     paths: Annotated[list[Path], SCORE_FILES],
-    rule: Annotated[Rule, typer.Option(help="What is added up.")] = Rule.softmax,
+    rule: Annotated[Rule | None, typer.Option(help="What is added up; else softmax.")] = None,
     weights: Annotated[str, WEIGHTS] = "",
     search_on: Annotated[str, SEARCH_ON] = "",
+    train_on: Annotated[str, TRAIN_ON] = "",
+    method: Annotated[FusionMethod | None, FUSION_METHOD] = None,
+    seed: Annotated[int, FUSION_SEED] = 0,
     splits: Annotated[int, NUM_SPLITS] = 0,
     out: Annotated[Path | None, SCORE_FILE] = None,
     ids: Annotated[Path | None, LIST_OF_IDS] = None,
@@ -39,40 +51,102 @@ def fuse(
 ) -> None:
     """Fuse score files by video id, also of older systems.
 
-    With --splits 3, {} in the names stands for 1, 2 and 3; the means over the splits are shown.
+    By a rule and weights, or as it is learned on other videos (--train-on, --method). With
+    --splits 3, {} in the names stands for 1, 2 and 3; the means over the splits are shown.
     """
-    from kinema.fusion import gain_per_class
-    from kinema.metrics import mean_over_splits, summary
+    from kinema.metrics import mean_over_splits
 
     if len(paths) < 2:
         raise UsageError(f"Only {paths[0]} is given: fusion needs two score files at least.")
-    if weights and search_on:
-        raise UsageError("Give --weights or --search-on, not both.")
-    validation = [Path(name) for name in words(search_on)]
+    _check_kind_of_fusion(rule, weights, search_on, train_on, method, seed)
+    validation = [Path(name) for name in words(search_on or train_on)]
     outs = [score_path(out)] if out else []
     check_split_names([*paths, *validation, *outs], splits)
     per_split = []
     for split in range(1, splits + 1) or [0]:
+        files, others = of_split(paths, split), of_split(validation, split)
+        target = of_split(outs, split)[0] if outs else None
+        if method:
+            learned = api.fuse_trained(
+                files, others, method=method.value, seed=seed, out=target, ids=ids, classes=classes
+            )
+            per_split.append(_show_learned(learned, method.value, split))
+            continue
+        name: Any = rule.value if rule else "softmax"
         fused, chosen, streams = api.fuse(
-            of_split(paths, split),
-            rule=rule.value,
+            files,
+            rule=name,
             weights=numbers(weights) or None,
-            search_on=of_split(validation, split),
-            out=of_split(outs, split)[0] if outs else None,
+            search_on=others,
+            out=target,
             ids=ids,
             classes=classes,
         )
-        figures = {
-            **{str(path): summary(stream) for path, stream in zip(paths, streams, strict=True)},
-            "fused": summary(fused),
-        }
-        gains = gain_per_class(fused, streams)
-        show_fusion(figures, chosen, gains, rule=rule.value, split=split)
-        per_split.append(figures)
+        shown = [str(path) for path in paths]
+        per_split.append(_show_added(shown, fused, chosen, streams, rule=name, split=split))
     if splits:
-        show_split_means({name: mean_over_splits([f[name] for f in per_split]) for name in figures})
+        names = per_split[0]
+        show_split_means({name: mean_over_splits([f[name] for f in per_split]) for name in names})
     for path in outs:
         show(f"Scores: {path}")
+
+
+def _check_kind_of_fusion(
+    rule: object, weights: str, search_on: str, train_on: str, method: object, seed: int
+) -> None:
+    """Refuse options of which some would be ignored."""
+    if weights and search_on:
+        raise UsageError("Give --weights or --search-on, not both.")
+    if bool(train_on) != bool(method):
+        raise UsageError(
+            "--method and --train-on belong together: how a fusion is learned, and the validation "
+            "files that it is learned on."
+        )
+    if method and (rule or weights or search_on):
+        raise UsageError(
+            "A learned fusion (--method) has no --rule, --weights or --search-on: leave them out."
+        )
+    if seed and not method:
+        raise UsageError("--seed is of a learned fusion: add --method and --train-on.")
+
+
+def _show_added(
+    names: list[str],
+    fused: "Scores",
+    weights: Sequence[float],
+    streams: Sequence["Scores"],
+    *,
+    rule: str,
+    split: int,
+) -> dict[str, dict[str, Any]]:
+    from kinema.fusion import gain_per_class
+    from kinema.metrics import summary
+
+    figures = {
+        **{name: summary(stream) for name, stream in zip(names, streams, strict=True)},
+        "fused": summary(fused),
+    }
+    show_fusion(figures, weights, gain_per_class(fused, streams), rule=rule, split=split)
+    return figures
+
+
+def _show_learned(learned: "TrainedFusion", method: str, split: int) -> dict[str, dict[str, Any]]:
+    from kinema.metrics import describe, summary
+
+    figures = summary(learned.scores)
+    where = f" of split {split}" if split else ""
+    show(f"Fused{where} by {method}: {describe(figures)}")
+    settings = ", ".join(f"{name} {_plain(value)}" for name, value in learned.facts.items())
+    show(f"Learned: {settings}.")
+    return {"fused": figures}
+
+
+def _plain(value: object) -> str:
+    if isinstance(value, dict):
+        return ", ".join(f"{name} {_plain(one)}" for name, one in value.items())
+    if isinstance(value, list):
+        return " : ".join(map(_plain, value))
+    return f"{value:.3g}" if isinstance(value, float) else str(value)
 
 
 def compare(

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -54,6 +54,7 @@ class Scores:
         protocol: how the video was shown to the network.
         checkpoint: hash of the network's file.
         clip_top1: share of single clips that were right, where that is known.
+        fusion: how streams were fused, where that was learned (JSON).
 
     Raises:
         KinemaError: shapes, ids, labels or classes that do not fit each other, or a value that is
@@ -68,6 +69,7 @@ class Scores:
     protocol: str = ""
     checkpoint: str = ""
     clip_top1: float | None = None
+    fusion: str = ""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "values", np.ascontiguousarray(self.values, np.float32))
@@ -141,6 +143,7 @@ def save_scores(scores: Scores, path: Path) -> None:
     The same scores always give the same bytes.
     """
     clip_top1 = np.nan if scores.clip_top1 is None else scores.clip_top1
+    learned: dict[str, Any] = {"fusion": np.array(scores.fusion)} if scores.fusion else {}
     with replacing(path) as temporary, temporary.open("wb") as handle:
         np.savez_compressed(
             handle,
@@ -153,6 +156,7 @@ def save_scores(scores: Scores, path: Path) -> None:
             protocol=np.array(scores.protocol),
             checkpoint=np.array(scores.checkpoint),
             clip_top1=np.array(clip_top1),
+            **learned,
         )
 
 
@@ -180,6 +184,7 @@ def load_scores(path: Path) -> Scores:
                 protocol=str(arrays["protocol"]),
                 checkpoint=str(arrays["checkpoint"]),
                 clip_top1=None if np.isnan(clip_top1) else clip_top1,
+                fusion=str(arrays["fusion"]) if "fusion" in arrays else "",
             )
     except KinemaError as error:
         raise KinemaError(f"{path}: {error}") from error

@@ -1,0 +1,46 @@
+"""The files of a fusion that is learned: those that are fused, and those that it learns from."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from kinema.errors import KinemaError
+from kinema.fusion_tables import Stream
+from kinema.score_formats.old_features import are_features, read_any_features
+from kinema.score_formats.read import read_any_scores
+
+
+def read_streams(
+    paths: Sequence[Path],
+    train_on: Sequence[Path],
+    *,
+    ids: Path | None = None,
+    classes: Path | None = None,
+) -> tuple[list[Stream], list[Stream]]:
+    """Read score or feature files, of Kinema or of older systems.
+
+    Args:
+        paths: what is fused.
+        train_on: what is learned from.
+        ids: list of the videos of `paths`, for files of older systems.
+        classes: their class names, in order.
+
+    Raises:
+        KinemaError: a file is on both sides, or cannot be read.
+    """
+    fused = {path.resolve() for path in paths}
+    for path in train_on:
+        if path.resolve() in fused:
+            raise KinemaError(
+                f"{path} is fused and trained on: a fusion is never trained on the videos that it "
+                "is tested on. Train on the file of the validation part."
+            )
+    return (
+        [_read(path, ids, classes) for path in paths],
+        [_read(path, None, classes) for path in train_on],
+    )
+
+
+def _read(path: Path, ids: Path | None, classes: Path | None) -> Stream:
+    if are_features(path):
+        return read_any_features(path, ids=ids, classes=classes)
+    return read_any_scores(path, ids=ids, classes=classes)
