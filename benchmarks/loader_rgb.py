@@ -24,7 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kinema.packing.job import PackOptions, pack_video
-from kinema.video.frames import ImageFolder
+from kinema.video.images import ImageFrames
 from kinema.video.reader import VideoReader
 from kinema.video.rgb_store import RgbStore
 from kinema.video.sizes import shrunk_size
@@ -106,8 +106,8 @@ def read_jpegs(work: Work) -> NDArray[np.uint8]:
 
 
 def read_folder(work: Work) -> NDArray[np.uint8]:
-    """Read frames from a folder with our ImageFolder, which lists it first."""
-    return ImageFolder(work.jpegs).read(work.indices)
+    """Read frames from a folder with our ImageFrames, which lists it first."""
+    return ImageFrames(work.jpegs).read(work.indices)
 
 
 def loop_over_all(work: Work) -> int:

@@ -42,7 +42,7 @@ def test_the_command_line_itself(finished, tmp_path, words):
 
 
 WRONG = {
-    ("train", "INDEX", "-o", "x", "--recipe", "tsm"): "Unknown recipe 'tsm'. Did you mean 'tsn'?",
+    ("train", "INDEX", "-o", "x", "--recipe", "tsnn"): "Unknown recipe 'tsnn'. Did you mean 'tsn'?",
     ("train", "INDEX", "-o", "x", "optim.lrr=1"): (
         "Unknown setting 'optim.lrr'. Did you mean 'optim.lr'?"
     ),

@@ -16,6 +16,7 @@ from kinema.cli_options import Algorithm
 from kinema.engine.checkpoint import read_info
 from kinema.engine.protocols import PROTOCOLS
 from kinema.flow.algorithms import ALGORITHMS
+from kinema.flow.motionnet import MOTIONNET
 from kinema.flow.options import MOTION_VECTORS
 from kinema.fusion import fuse, search_weights
 from kinema.metrics import top_k
@@ -23,7 +24,10 @@ from kinema.recipes import RECIPES
 from kinema.scores import load_scores, save_scores
 from kinema.testing import TestOptions
 
-VERBS = [command.name or command.callback.__name__ for command in app.registered_commands]
+VERBS = [
+    command.name or command.callback.__name__.replace("_", "-")
+    for command in app.registered_commands
+]
 VERBS += [group.name for group in app.registered_groups]
 
 
@@ -33,7 +37,11 @@ def score_files(run: FinishedRun, part: str = "test") -> list:
 
 def test_help_lists_every_verb():
     shown = kinema("--help")
-    assert shown.code == 0 and len(VERBS) == 13
+    assert shown.code == 0 and sorted(VERBS) == [
+        "bench", "checks", "compare", "demo", "doctor", "download", "features", "flow", "frames",
+        "fuse", "index", "models", "pack", "predict", "recipes", "report", "run", "test", "train",
+        "train-motion",
+    ]  # fmt: skip
     lines = shown.out.splitlines()
     for verb in VERBS:
         (line,) = (line for line in lines if line.startswith(f"  {verb} "))
@@ -138,7 +146,7 @@ def test_a_protocol_of_the_users_own(finished, tmp_path):
 
 
 def test_algorithms_offered_are_those_of_the_table():
-    assert {choice.value for choice in Algorithm} == {*ALGORITHMS, MOTION_VECTORS}
+    assert {choice.value for choice in Algorithm} == {*ALGORITHMS, MOTION_VECTORS, MOTIONNET}
 
 
 def test_a_store_of_frames_is_packed_checked_and_trained_from(finished, tmp_path):
@@ -163,10 +171,11 @@ def test_flow_in_an_old_layout_is_converted_and_trained_from(finished, tmp_path)
     words = ("--size", "32x32", "--workers", "1", "--format", "denseflow", "--stride", "2")
     done = kinema("flow", index, "-o", old, *words)
     assert done.code == 0 and "bound 32" in done.err
-    wrong = kinema("train", index, "-o", tmp_path / "x", "--modality", "flow", "--flow", old)
-    assert wrong.code == 2 and "in the layout 'denseflow': pack it with `kinema flow convert`" in (
-        wrong.error
-    )
+    words = ("--modality", "flow", "--flow", old, "--recipe", "tiny", "train.epochs=1")
+    done = kinema("train", index, "-o", tmp_path / "direct", *words)
+    assert done.code == 0, done.err
+    data = read_info(tmp_path / "direct" / "best.safetensors").config.data
+    assert (data.flow_stride, data.flow_bound) == (2, 32)
     words = ("--bound", "32", "--algorithm", "dis", "--index", index)
     done = kinema("flow", "convert", old, "-o", store, *words)
     assert done.code == 0, done.err

@@ -83,6 +83,8 @@ def test_a_wrong_file_is_named(tmp_path):
     with pytest.raises(KinemaError, match=r"no index in .*index\.csv is missing.*kinema index"):
         read_index(tmp_path)
     write_index(an_index(), tmp_path)
+    with pytest.raises(KinemaError, match=r"index\.csv is a file: give the folder"):
+        read_index(tmp_path / "index.csv")
     text = (tmp_path / "index.csv").read_text()
 
     write(tmp_path / "index.csv", text.replace(",fps", ",rate").replace("label,", "class,"))

@@ -317,6 +317,8 @@ def test_segments_are_written_where_a_form_has_them(small, tmp_path):
     index = build_index(table, tmp_path / "index", rule=rule).index
     with pytest.raises(KinemaError, match=r"form tsn name whole videos, but 3 rows are segments"):
         export_index(index, tmp_path / "no", format="tsn")
+    with pytest.raises(KinemaError, match=r"hara finds a video by its name alone.*--root FOLDER"):
+        export_index(index, tmp_path / "no", format="hara")
     assert not (tmp_path / "no").exists()
     (path,) = export_index(index, tmp_path / "lists", format="activitynet")
     again = build_index(
@@ -325,6 +327,26 @@ def test_segments_are_written_where_a_form_has_them(small, tmp_path):
     assert {(v.path, v.segment, v.label) for v in again.index.videos} == {
         (v.path, v.segment, v.label) for v in index.videos
     }
+
+
+def test_activitynet_ids_have_no_v_before_them(small, tmp_path):
+    source = small[1] / "data" / "train" / "run" / "v_trainrun1.avi"
+    database = {
+        "trainrun1": {
+            "subset": "training",
+            "annotations": [
+                {"label": "a", "segment": [0, 0.3]},
+                {"label": "b", "segment": [0.3, 0.6]},
+            ],
+        }
+    }
+    lists = write(tmp_path / "lists" / "net.json", json.dumps({"database": database}))
+    rule = SplitRule(test_fraction=0, val_fraction=0)
+    index = build_index(source.parent, tmp_path / "i", splits_folder=lists.parent, rule=rule).index
+    (path,) = export_index(index, tmp_path / "out", format="activitynet")
+    assert list(json.loads(path.read_text())["database"]) == ["trainrun1"]
+    again = build_index(source.parent, tmp_path / "j", splits_folder=path.parent, rule=rule).index
+    assert [v.id for v in again.videos] == [v.id for v in index.videos]
 
 
 @pytest.mark.parametrize(

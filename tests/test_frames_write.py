@@ -255,7 +255,7 @@ WRONG = {
     "must be positive, not -3": {"fps": -3.0},
     "not both": {"fps": 5.0, "every": 2},
     "'height:x' is not a size": {"size": "height:x"},
-    "'12' is not a size": {"size": "12"},
+    "or none. Images can also have height:H": {"size": "12"},
 }
 
 

@@ -7,152 +7,61 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from kinema.api_data import (
+    convert_flow,
+    doctor,
+    download,
+    export_index,
+    extract_flow,
+    frames,
+    index,
+    pack,
+    verify_flow,
+    verify_pack,
+)
+from kinema.api_motion import train_motion
 from kinema.config import Config, override
-from kinema.errors import UsageError
 
 if TYPE_CHECKING:
     from kinema.comparison import Comparison
-    from kinema.datasets.build import BuildReport
-    from kinema.datasets.detect import DatasetName
-    from kinema.datasets.splits import SplitRule
     from kinema.engine.train import TrainResult
-    from kinema.flow.convert import ConvertSummary
-    from kinema.flow.extract import FlowSummary
-    from kinema.flow.job import FlowOptions
-    from kinema.flow.store import Quality
+    from kinema.feature_run import FeatureOptions
     from kinema.fusion import Rule
-    from kinema.packing.pack import PackSummary
     from kinema.pipeline import RunOptions
     from kinema.prediction import Predictions, PredictOptions
     from kinema.scores import Scores
     from kinema.testing import Part, TestOptions
+    from kinema.trained_fusion import Method, TrainedFusion
+    from kinema.training_speed import TrainBench
 
-
-def index(
-    data: Path | str,
-    out: Path | str,
-    *,
-    dataset: DatasetName = "auto",
-    splits_folder: Path | None = None,
-    rule: SplitRule | None = None,
-    min_frames: int = 2,
-    strict: bool = False,
-    workers: int | None = None,
-) -> BuildReport:
-    """Make an index from a folder of videos or a CSV file: see `kinema.datasets.build`."""
-    from kinema.datasets.build import build_index
-
-    return build_index(
-        Path(data),
-        Path(out),
-        dataset=dataset,
-        splits_folder=splits_folder,
-        rule=rule,
-        min_frames=min_frames,
-        strict=strict,
-        workers=workers,
-    )
-
-
-def extract_flow(
-    index_folder: Path | str,
-    out: Path | str,
-    *,
-    options: FlowOptions | None = None,
-    workers: int | None = None,
-    shard: tuple[int, int] = (0, 1),
-    ray: str = "",
-) -> FlowSummary:
-    """Store the optical flow of every video of an index: see `kinema.flow.extract`."""
-    from kinema.datasets.index import check_files, read_index
-    from kinema.engine.items import flow_jobs
-    from kinema.flow.extract import extract_flow as extract
-
-    videos = read_index(Path(index_folder))
-    check_files(videos)
-    return extract(
-        flow_jobs(videos), Path(out), options=options, workers=workers, shard=shard, ray=ray
-    )
-
-
-def verify_flow(index_folder: Path | str, out: Path | str) -> tuple[tuple[str, str], ...]:
-    """Check every store of an index; return (id, reason) of those that are not whole."""
-    from kinema.datasets.index import read_index
-    from kinema.engine.items import flow_jobs
-    from kinema.flow.extract import verify_flow as verify
-
-    return verify(flow_jobs(read_index(Path(index_folder))), Path(out))
-
-
-def convert_flow(
-    source: Path | str,
-    out: Path | str,
-    *,
-    bound: float = 20.0,
-    algorithm: str = "unknown",
-    index_folder: Path | str | None = None,
-    quality: Quality = "standard",
-    workers: int | None = None,
-) -> ConvertSummary:
-    """Pack the flow images of older tools into stores: see `kinema.flow.convert`.
-
-    Args:
-        source: folder or archive of flow images.
-        out: folder of the stores.
-        bound: pixels per frame at the ends of the images' scale.
-        algorithm: what the flow was computed with, if known.
-        index_folder: the stores are named as this index names its videos.
-        quality: of the stores.
-        workers: processes; None takes one per core.
-    """
-    from kinema.datasets.index import read_index
-    from kinema.flow.convert import convert
-
-    index = read_index(Path(index_folder)) if index_folder else None
-    return convert(
-        Path(source),
-        Path(out),
-        bound=bound,
-        algorithm=algorithm,
-        ids=[video.id for video in index.videos] if index else None,
-        quality=quality,
-        workers=workers,
-    )
-
-
-def pack(
-    index_folder: Path | str,
-    out: Path | str,
-    *,
-    short_side: int | None = 256,
-    quality: Quality = "standard",
-    workers: int | None = None,
-    shard: tuple[int, int] = (0, 1),
-) -> PackSummary:
-    """Store the frames of every video of an index for fast reading: see `kinema.packing.pack`."""
-    from kinema.datasets.index import check_files, read_index
-    from kinema.engine.items import pack_jobs
-    from kinema.packing.pack import pack as pack_videos
-
-    videos = read_index(Path(index_folder))
-    check_files(videos)
-    return pack_videos(
-        pack_jobs(videos),
-        Path(out),
-        short_side=short_side,
-        quality=quality,
-        workers=workers,
-        shard=shard,
-    )
-
-
-def verify_pack(index_folder: Path | str, out: Path | str) -> tuple[tuple[str, str], ...]:
-    """Check every store of frames; return (id, reason) of those that are not whole."""
-    from kinema.datasets.index import read_index
-    from kinema.engine.items import pack_jobs
-    from kinema.packing.pack import verify_pack as verify
-
-    return verify(pack_jobs(read_index(Path(index_folder))), Path(out))
+__all__ = [
+    "bench_train",
+    "checks",
+    "compare",
+    "convert_flow",
+    "demo",
+    "doctor",
+    "download",
+    "export_index",
+    "extract_features",
+    "extract_flow",
+    "frames",
+    "fuse",
+    "fuse_trained",
+    "index",
+    "list_models",
+    "pack",
+    "predict",
+    "report",
+    "run",
+    "test",
+    "train",
+    "train_motion",
+    "verify_flow",
+    "verify_pack",
+    "with_sources",
+    "write_overlays",
+]
 
 
 def train(
@@ -208,17 +117,9 @@ def with_sources(
     if frame_store and data.modality != "flow":
         data = dataclasses.replace(data, frame_store=str(absolute(frame_store)))
     if flow_store and data.modality == "flow":
-        from kinema.engine.items import with_flow
-        from kinema.flow.manifest import stored_options
-        from kinema.flow.options import STORE
+        from kinema.engine.items import with_stored_flow
 
-        stored = stored_options(flow_store)
-        if stored.format != STORE:
-            raise UsageError(
-                f"{flow_store} holds flow in the layout '{stored.format}': pack it with "
-                "`kinema flow convert` for training."
-            )
-        data = with_flow(data, stored)
+        data = with_stored_flow(data, flow_store)
         data = dataclasses.replace(data, flow_store=str(absolute(flow_store)))
     return dataclasses.replace(config, data=data)
 
@@ -234,6 +135,18 @@ def test(
     from kinema.testing import score_checkpoint
 
     return score_checkpoint(Path(checkpoint), Path(out), part=part, options=options)
+
+
+def extract_features(
+    checkpoints: Sequence[Path | str],
+    out: Path | str,
+    *,
+    options: FeatureOptions | None = None,
+) -> list[Path]:
+    """Write what networks see before their classifier: see `kinema.feature_run`."""
+    from kinema.feature_run import write_features
+
+    return write_features([Path(path) for path in checkpoints], Path(out), options=options)
 
 
 def fuse(
@@ -274,6 +187,40 @@ def fuse(
     if out:
         save_scores(fused, Path(out))
     return fused, chosen, streams
+
+
+def fuse_trained(
+    paths: Sequence[Path | str],
+    train_on: Sequence[Path | str],
+    *,
+    method: Method,
+    seed: int = 0,
+    out: Path | str | None = None,
+    ids: Path | None = None,
+    classes: Path | None = None,
+) -> TrainedFusion:
+    """Fuse score files, or feature files, as it is learned on others: see `kinema.trained_fusion`.
+
+    Args:
+        paths: score files (feature files for svm and mlp), of Kinema or of an older system.
+        train_on: the same streams' files of the validation part, in the same order.
+        method: ``weights``, ``svm``, ``mlp``, ``gated`` or ``bilinear``.
+        seed: of cross-validation and random layers.
+        out: where to write the fused scores.
+        ids: list of the videos of `paths`, for files of older systems.
+        classes: their class names, in order.
+    """
+    from kinema.scores import save_scores
+    from kinema.stream_files import read_streams
+    from kinema.trained_fusion import fuse_trained as fuse_streams
+
+    files, training = [Path(path) for path in paths], [Path(path) for path in train_on]
+    found = fuse_streams(
+        *read_streams(files, training, ids=ids, classes=classes), method=method, seed=seed
+    )
+    if out:
+        save_scores(found.scores, Path(out))
+    return found
 
 
 def compare(
@@ -351,6 +298,47 @@ def demo(out: Path | str) -> dict[str, Any]:
     from kinema.pipeline import demo as run_demo
 
     return run_demo(Path(out))
+
+
+def bench_train(
+    *,
+    recipe: str = "scratch",
+    modality: Literal["rgb", "flow", "rgbdiff"] = "rgb",
+    overrides: Sequence[str] = (),
+    num_classes: int = 101,
+    steps: int = 10,
+    warmup: int = 2,
+    device: str = "auto",
+) -> list[TrainBench]:
+    """Time training steps of a recipe on synthetic clips: see `kinema.training_speed`."""
+    from kinema.recipes import recipe as named_recipe
+    from kinema.training_speed import bench_train as bench
+
+    config = override(named_recipe(recipe, modality), overrides)
+    return bench(config, num_classes=num_classes, steps=steps, warmup=warmup, device=device)
+
+
+def list_models(pattern: str = "") -> list[dict[str, Any]]:
+    """Return what is known of every network with a short name: see `kinema.models.catalog`.
+
+    Args:
+        pattern: a part of the name, or a glob such as ``x3d*``; empty: all.
+
+    Returns:
+        name, kind (2D or 3D), frames and size of the usual input, parameters, multiply-adds for
+        one snippet of it, weights (the data that the published ones saw; empty: none), source.
+
+    Raises:
+        UsageError: no name fits.
+    """
+    from kinema.errors import UsageError
+    from kinema.models.catalog import catalog
+    from kinema.weights.kinetics import published_data
+
+    found = catalog(pattern)
+    if not found:
+        raise UsageError(f"No network is called '{pattern}': `kinema models` lists all.")
+    return [{**dataclasses.asdict(entry), "weights": published_data(entry.name)} for entry in found]
 
 
 def checks() -> dict[str, dict[str, str]]:

@@ -9,7 +9,19 @@ from typing import Annotated
 import typer
 from typer.core import TyperGroup
 
-from kinema import __version__, api, cli_data, cli_scores
+from kinema import (
+    __version__,
+    api,
+    cli_data,
+    cli_doctor,
+    cli_download,
+    cli_features,
+    cli_frames,
+    cli_models,
+    cli_motion,
+    cli_scores,
+)
+from kinema.cli_bench import bench_app
 from kinema.cli_flow import flow_app
 from kinema.cli_options import (
     ALGORITHM,
@@ -61,10 +73,11 @@ _STOPPED_BY_CTRL_C = 130
 
 
 class _InOrderOfWork(TyperGroup):
-    """Lists `flow`, which has commands of its own, between its neighbours and not at the end."""
+    """Lists groups of commands between their neighbours and not at the end."""
 
     def list_commands(self, ctx: typer.Context) -> list[str]:  # type: ignore[override]
-        names = [name for name in super().list_commands(ctx) if name != "flow"]
+        names = [name for name in super().list_commands(ctx) if name not in ("flow", "index")]
+        names.insert(names.index("frames"), "index")
         names.insert(names.index("pack") + 1, "flow")
         return names
 
@@ -143,7 +156,10 @@ def demo(out: Annotated[Path, OUT] = Path("kinema-demo")) -> None:
     show_run(api.demo(out), out / "run")
 
 
-app.command()(cli_data.index)
+app.command()(cli_download.download)
+app.add_typer(cli_data.index_app, name="index")
+app.command()(cli_doctor.doctor)
+app.command()(cli_frames.frames)
 app.command()(cli_data.pack)
 app.add_typer(flow_app, name="flow")
 
@@ -173,6 +189,9 @@ def train(
     show(f"Checkpoint: {result.best}")
 
 
+app.command()(cli_motion.train_motion)
+
+
 @app.command()
 def test(
     checkpoints: Annotated[list[Path], CHECKPOINTS],
@@ -182,7 +201,7 @@ def test(
     flow_store: Annotated[str | None, OTHER_FLOW_STORE] = None,
     official_split: Annotated[int, OFFICIAL_SPLIT] = 0,
     precision: Annotated[Precision, typer.Option(help="Of the network.")] = Precision.fp32,
-    views_per_pass: Annotated[int, VIEWS_PER_PASS] = 32,
+    views_per_pass: Annotated[int, VIEWS_PER_PASS] = 0,
     out: Annotated[Path | None, SCORE_FILE] = None,
     device: Annotated[str, DEVICE] = "auto",
 ) -> None:
@@ -213,6 +232,7 @@ def test(
         show(f"{file} by {scores.protocol}: {describe(summary(scores))}\nScores: {path}")
 
 
+app.command()(cli_features.features)
 app.command()(cli_scores.fuse)
 app.command()(cli_scores.compare)
 app.command()(cli_scores.report)
@@ -251,10 +271,16 @@ def predict(
         raise typer.Exit(1)
 
 
+app.command()(cli_models.models)
+
+
 @app.command()
 def recipes() -> None:
     """List the named recipes and test protocols."""
     show_recipes()
+
+
+app.add_typer(bench_app, name="bench")
 
 
 @app.command()

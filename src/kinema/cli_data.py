@@ -7,10 +7,15 @@ from typing import Annotated
 import typer
 
 from kinema import api
+from kinema.cli_groups import unless_named
 from kinema.cli_options import (
     DATA,
+    DATASET,
     GROUP,
+    IMAGE_FPS,
     INDEX,
+    LIST_FORMAT,
+    LIST_ROOT,
     MIN_FRAMES,
     OUT,
     SEED,
@@ -23,17 +28,26 @@ from kinema.cli_options import (
     VERIFY,
     WORKERS,
     Dataset,
+    ListFormat,
     Quality,
     part_of,
     words,
 )
 from kinema.console import show
 
+_INDEX = "make"
+index_app = typer.Typer(
+    cls=unless_named(_INDEX),
+    rich_markup_mode=None,
+    help="List and check the videos, and divide them into parts.",
+)
 
+
+@index_app.command(_INDEX)
 def index(
     data: Annotated[Path, DATA],
     out: Annotated[Path, OUT],
-    dataset: Annotated[Dataset, typer.Option(help="Layout of the data.")] = Dataset.auto,
+    dataset: Annotated[Dataset, DATASET] = Dataset.auto,
     splits: Annotated[Path | None, SPLITS] = None,
     group: Annotated[str, GROUP] = "",
     test_fraction: Annotated[float, TEST_FRACTION] = 0.2,
@@ -41,6 +55,7 @@ def index(
     test_groups: Annotated[str, TEST_GROUPS] = "",
     min_frames: Annotated[int, MIN_FRAMES] = 2,
     strict: Annotated[bool, typer.Option("--strict", help="Fail on any bad file.")] = False,
+    fps: Annotated[float, IMAGE_FPS] = 0.0,
     seed: Annotated[int, SEED] = 0,
 ) -> None:
     """List and check the videos, and divide them into parts.
@@ -64,8 +79,21 @@ def index(
         rule=rule,
         min_frames=min_frames,
         strict=strict,
+        fps=fps,
     )
     show("\n".join(report.messages))
+
+
+@index_app.command()
+def export(
+    index_folder: Annotated[Path, INDEX],
+    out: Annotated[Path, OUT],
+    layout: Annotated[ListFormat, LIST_FORMAT],
+    root: Annotated[str, LIST_ROOT] = "",
+) -> None:
+    """Write the lists of an older tool, so that it reads the same videos in the same parts."""
+    paths = api.export_index(index_folder, out, format=layout.value, root=root)
+    show("\n".join(map(str, paths)))
 
 
 def pack(

@@ -4,10 +4,10 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from typer.core import TyperGroup
 
 from kinema import api
 from kinema.cli_data import show_faults
+from kinema.cli_groups import unless_named
 from kinema.cli_options import (
     ALGORITHM,
     BOUND,
@@ -17,6 +17,7 @@ from kinema.cli_options import (
     GRAY,
     IDS_OF_INDEX,
     INDEX,
+    MOTION_WEIGHTS,
     OLD_FLOW,
     OUT,
     RAY,
@@ -38,16 +39,8 @@ from kinema.console import show
 _EXTRACT = "extract"
 
 
-class _ExtractUnlessNamed(TyperGroup):
-    """`kinema flow INDEX` is `kinema flow extract INDEX`."""
-
-    def parse_args(self, ctx: typer.Context, args: list[str]) -> list[str]:  # type: ignore[override]
-        named = bool(args) and args[0] in self.commands
-        return super().parse_args(ctx, args if named else [_EXTRACT, *args])
-
-
 flow_app = typer.Typer(
-    cls=_ExtractUnlessNamed,
+    cls=unless_named(_EXTRACT),
     rich_markup_mode=None,
     help="Store the optical flow of every video, one small file each.",
 )
@@ -58,6 +51,7 @@ def extract(
     index_folder: Annotated[Path, INDEX],
     out: Annotated[Path, OUT],
     algorithm: Annotated[Algorithm, ALGORITHM] = Algorithm.dis,
+    weights: Annotated[Path | None, MOTION_WEIGHTS] = None,
     bound: Annotated[str, FLOW_BOUND] = "",
     size: Annotated[str, FLOW_SIZE] = "short:256",
     stride: Annotated[int, STRIDE] = 1,
@@ -82,6 +76,7 @@ def extract(
         return
     options = FlowOptions(
         algorithm=algorithm.value,
+        weights=str(weights.absolute()) if weights else "",
         **bound_of(bound, layout.value),
         size=size,
         stride=stride,

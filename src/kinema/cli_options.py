@@ -10,6 +10,7 @@ import typer
 from kinema.config import ModalityName
 from kinema.errors import UsageError
 from kinema.flow.formats.names import LAYOUTS
+from kinema.framing.layouts import LAYOUTS as FRAME_LAYOUTS
 
 _WEIGHTS_SUFFIXES = (".pt", ".pth", ".tar", ".ckpt", ".h5", ".bin")
 
@@ -33,13 +34,53 @@ Algorithm = _choices(
         "raft-small",
         "raft-large",
         "motion-vectors",
+        "motionnet",
     ),
 )
 Format = _choices("Format", ("store", *LAYOUTS))
+FrameLayout = _choices("FrameLayout", tuple(FRAME_LAYOUTS))
+ImageFormat = _choices("ImageFormat", ("jpg", "png"))
 Gray = _choices("Gray", ("after", "before"))
-Dataset = _choices("Dataset", ("auto", "folder", "csv", "ucf101", "hmdb51"))
+Dataset = _choices(
+    "Dataset",
+    (
+        "auto",
+        "folder",
+        "csv",
+        "ucf101",
+        "hmdb51",
+        "kinetics",
+        "something-v1",
+        "something-v2",
+        "jester",
+        "moments",
+        "diving48",
+        "activitynet",
+        "charades",
+        "tsn",
+        "two-column",
+        "slim",
+        "mmaction2",
+    ),
+)
+ListFormat = _choices(
+    "ListFormat",
+    (
+        "tsn",
+        "two-column",
+        "slim",
+        "mmaction2",
+        "activitynet",
+        "hara",
+        "ucf101",
+        "hmdb51",
+        "kinetics",
+        "frame-count",
+    ),
+)
 Part = _choices("Part", ("train", "val", "test"))
 Rule = _choices("Rule", ("logits", "softmax", "l1"))
+FusionMethod = _choices("FusionMethod", ("weights", "svm", "mlp", "gated", "bilinear"))
 Quality = _choices("Quality", ("standard", "lossless"))
 Precision = _choices("Precision", ("auto", "fp32", "bf16", "fp16"))
 
@@ -63,7 +104,14 @@ FRAME_STORE = typer.Option(
     "--frames", metavar="FOLDER", help="Made by `kinema pack`; none: the videos themselves."
 )
 OTHER_FLOW_STORE = typer.Option("--flow", metavar="FOLDER", help="Of stored flow; '': on the fly.")
-SPLITS = typer.Option(metavar="FOLDER", help="Where the official split files are.")
+SPLITS = typer.Option(metavar="FOLDER", help="Where the official or older lists are; or a list.")
+DATASET = typer.Option(metavar="NAME", help=f"Layout: {', '.join(name.value for name in Dataset)}.")
+LIST_FORMAT = typer.Option(
+    "--format", metavar="NAME", help=f"Whose: {', '.join(name.value for name in ListFormat)}."
+)
+LIST_ROOT = typer.Option(
+    metavar="FOLDER", help="Of the images, as `kinema frames` wrote them; none: the videos."
+)
 LIST_OF_IDS = typer.Option(metavar="FILE", help="List of the videos, for files of older systems.")
 LIST_OF_CLASSES = typer.Option(metavar="FILE", help="Class names, for files of older systems.")
 
@@ -76,6 +124,7 @@ VAL_FRACTION = typer.Option(metavar="SHARE", help="Of the training videos, for v
 TEST_GROUPS = typer.Option(
     metavar="NAMES", help="Exactly these groups are tested on, separated by commas."
 )
+IMAGE_FPS = typer.Option(min=0, metavar="NUMBER", help="Frames per second of image folders.")
 MIN_FRAMES = typer.Option(min=1, metavar="NUMBER", help="Reject videos with fewer frames.")
 OFFICIAL_SPLIT = typer.Option(min=0, metavar="NUMBER", help="1 to 3; 0: the checkpoint's.")
 SEED = typer.Option(metavar="NUMBER", help="Of splits and training.")
@@ -83,6 +132,9 @@ SEED = typer.Option(metavar="NUMBER", help="Of splits and training.")
 # Flow, networks, tests.
 _ALGORITHMS = ", ".join(algorithm.value for algorithm in Algorithm)
 ALGORITHM = typer.Option(metavar="NAME", help=f"Of the flow: {_ALGORITHMS}.")
+MOTION_WEIGHTS = typer.Option(
+    "--weights", metavar="FILE", help="Of motionnet: what `kinema train-motion` wrote."
+)
 FLOW_SIZE = typer.Option(
     metavar="SIZE", help="Images are brought to WxH or short:S for the flow; or none."
 )
@@ -115,11 +167,18 @@ STREAMS = typer.Option(metavar="NAMES", help="rgb, flow, rgbdiff, separated by c
 PROTOCOL = typer.Option(
     metavar="NAME", help="Of `kinema recipes`, or a JSON file; else the recipe's."
 )
-VIEWS_PER_PASS = typer.Option(min=1, metavar="NUMBER", help="Bounds the memory.")
+VIEWS_PER_PASS = typer.Option(
+    min=0, metavar="NUMBER", help="Bounds the memory; 0: what suits network and device."
+)
 WEIGHTS = typer.Option(metavar="NUMBERS", help="Of the streams, as 1,1.5 or 1/3,2/3.")
 SEARCH_ON = typer.Option(
     metavar="FILES", help="Validation score files, by commas: find the weights there."
 )
+TRAIN_ON = typer.Option(
+    metavar="FILES", help="Validation files, by commas: a fusion is learned on them, by --method."
+)
+FUSION_METHOD = typer.Option(help="Of a learned fusion; svm and mlp also take feature files.")
+FUSION_SEED = typer.Option(metavar="NUMBER", help="Of a learned fusion.")
 NUM_SPLITS = typer.Option(
     min=0, metavar="NUMBER", help="Of official splits: {} in the names is 1 to this."
 )

@@ -108,7 +108,7 @@ def show_recipes() -> None:
     table("Recipes", ("name", "what"), rows)
     show("")
     facts = [
-        (p.name, str(p.num_clips), p.crops, p.resize, f"{p.aggregate} of {p.average}")
+        (p.name, str(p.num_clips or "all"), p.crops, p.resize, f"{p.aggregate} of {p.average}")
         for p in PROTOCOLS.values()
     ]
     table("Protocols", ("name", "clips", "crops", "resize", "score of a video"), facts)

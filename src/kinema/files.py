@@ -58,9 +58,9 @@ def _explain(path: Path, error: OSError) -> KinemaError | OSError:
     return error
 
 
-def write_text(path: Path, text: str) -> None:
-    """Write `text` to `path`, whole or not at all."""
-    with replacing(path, unless_equal=True) as temporary:
+def write_text(path: Path, text: str, *, unless_equal: bool = False) -> None:
+    """Write `text` to `path`, whole or not at all; see `replacing`."""
+    with replacing(path, unless_equal=unless_equal) as temporary:
         temporary.write_text(text, encoding="utf-8")
 
 

@@ -45,6 +45,7 @@ _DECIDED_BY_RUN = {
     "data.modality": "choose by --streams",
     "data.flow_store": _BY_OPTION,
     "data.flow_algorithm": _BY_OPTION,
+    "data.flow_weights": _BY_OPTION,
     "data.flow_size": _BY_OPTION,
     "data.flow_bound": _BY_OPTION,
     "data.flow_stride": _BY_OPTION,

@@ -9,7 +9,7 @@ import stat
 import tarfile
 import zipfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 from typing import IO, Any, BinaryIO, Literal, cast
@@ -22,7 +22,11 @@ _DRIVE = re.compile(r"^[A-Za-z]:")
 _FIRST_PIECE = re.compile(r".*\.0*1")
 _ZIP = (b"PK\x03\x04", b"PK\x05\x06", b"PK\x07\x08")
 _RAR = b"Rar!\x1a\x07"
-_COMPRESSED = {b"\x1f\x8b": gzip.open, b"BZh": bz2.open, b"\xfd7zXZ\x00": lzma.open}
+_COMPRESSED: dict[bytes, Callable[[Any], Any]] = {
+    b"\x1f\x8b": gzip.open,
+    b"BZh": bz2.open,
+    b"\xfd7zXZ\x00": lzma.open,
+}
 _TAR_MARK, _TAR_MARK_OFFSET, _TAR_BLOCK = b"ustar", 257, 512
 _BLOCK_BYTES = 1 << 20
 _DAMAGE = (
@@ -171,7 +175,7 @@ def _decompressed(stream: BinaryIO) -> BinaryIO:
     start = head.peek(8)[:8]
     for mark, open_file in _COMPRESSED.items():
         if start.startswith(mark):
-            return cast("BinaryIO", open_file(cast("Any", head)))
+            return cast("BinaryIO", open_file(head))
     return cast("BinaryIO", head)
 
 

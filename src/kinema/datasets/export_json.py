@@ -18,7 +18,7 @@ def activitynet(rows: Rows) -> dict[str, Content]:
     for split, part, videos in rows.parts():
         database = files[_name(rows, "activitynet", split)]["database"]
         for video in videos:
-            key = name_of(video) if not video.segment else video.path.stem
+            key = name_of(video) if not video.segment else _key(video)
             known = by_path.setdefault((_name(rows, "activitynet", split), key), str(video.path))
             if known != str(video.path):
                 raise KinemaError(
@@ -33,6 +33,12 @@ def activitynet(rows: Rows) -> dict[str, Content]:
                 )
             entry["annotations"].append(_annotation(video))
     return {name: _text(content) for name, content in files.items()}
+
+
+def _key(video: Video) -> str:
+    """Return the name of a segment's file, without the ``v_`` that the id does not have."""
+    stem = video.path.stem
+    return stem if name_of(video).startswith(stem) else stem.removeprefix("v_")
 
 
 def _annotation(video: Video) -> dict[str, Any]:
@@ -55,6 +61,12 @@ def hara(rows: Rows) -> dict[str, Content]:
     for split, part, videos in rows.parts():
         database = files[_name(rows, "hara", split)]["database"]
         for video in videos:
+            if video.segment and not rows.root and name_of(video) != video.path.stem:
+                raise KinemaError(
+                    f"'{video.id}' is a segment of {video.path.name}, but hara finds a video by "
+                    "its name alone. Write images with `kinema frames` and give that folder "
+                    "(--root FOLDER), or take --format activitynet."
+                )
             whole = (0, video.num_frames)
             start, end = whole if rows.root else (video.segment or whole)
             database[name_of(video)] = {

@@ -138,7 +138,8 @@ def write_index(index: Index, folder: Path) -> None:
 
     The paths of videos below `folder` are written relative to it, all others absolute.
     """
-    write_text(folder / CLASSES_FILE, "".join(name + "\n" for name in index.classes))
+    classes = "".join(name + "\n" for name in index.classes)
+    write_text(folder / CLASSES_FILE, classes, unless_equal=True)
     has_segments = any(video.segment_start is not None for video in index.videos)
     num_splits = len(index.videos[0].splits) if index.videos else 0
     split_columns = [f"split{k}" for k in range(1, num_splits + 1)]
@@ -166,6 +167,8 @@ def read_index(folder: Path) -> Index:
         KinemaError: a file or a column is missing, or a value is wrong; names file and line.
     """
     path = folder / INDEX_FILE
+    if folder.is_file():
+        raise KinemaError(f"{folder} is a file: give the folder that `kinema index` made.")
     if not path.is_file():
         raise KinemaError(
             f"There is no index in {folder} ({INDEX_FILE} is missing): "

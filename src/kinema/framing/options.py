@@ -52,7 +52,10 @@ class FrameOptions:
         if self.fps and self.every > 1:
             raise UsageError("Take frames by their rate (fps) or every k-th, not both.")
         if not self._height():
-            parse_size(self.size)
+            try:
+                parse_size(self.size)
+            except UsageError as error:
+                raise UsageError(f"{error} Images can also have height:H (height:240).") from error
 
     def identity(self) -> dict[str, Any]:
         """Return what decides the images, as a folder of them records it."""
