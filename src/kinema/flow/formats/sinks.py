@@ -79,19 +79,6 @@ def is_complete(
     return not frames or _count(target, "frames") == layout.num_frames(wanted, stride)
 
 
-def stored_bytes(
-    out: Path, video_id: str, *, name: str, stride: int = 1, frames: bool = True
-) -> int:
-    """Return how many bytes a video takes in a layout; see `open_sink`."""
-    target = _target(out, video_id, name=name, stride=stride, frames=frames)
-    parts: tuple[Part, ...] = ("x", "y", "frames") if frames else ("x", "y")
-    groups = [target.group(part) for part in parts]
-    paths = {group.folder / file for group in groups for file in group.names()}
-    if target.layout.kind == "hdf5" and target.hdf5_path().is_file():
-        paths.add(target.hdf5_path())
-    return sum(path.stat().st_size for path in paths)
-
-
 def _target(out: Path, video_id: str, *, name: str, stride: int, frames: bool) -> Target:
     layout = find_layout(name, stride=stride)
     flow_path(out, video_id)  # refuses an id that leads out of the folder
