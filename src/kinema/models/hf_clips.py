@@ -10,6 +10,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import partial
+from importlib import import_module
 from pathlib import Path
 from types import ModuleType
 from typing import Any, cast
@@ -217,12 +218,11 @@ def transformers(name: str) -> ModuleType:
         KinemaError: it is not installed.
     """
     try:
-        import transformers as library
+        return import_module("transformers")
     except ImportError as error:
         raise KinemaError(
             f"The network '{name}' needs transformers: pip install 'kinema[hf]'."
         ) from error
-    return library
 
 
 def out_of_reach(name: str, error: Exception) -> KinemaError:
