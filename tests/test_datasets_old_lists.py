@@ -403,6 +403,7 @@ def test_lists_name_the_images_that_are_written(small, tmp_path, format, layout,
 
 
 @pytest.mark.real
+@pytest.mark.skipif(not (SHARED / "ucf101").is_dir(), reason="needs ../shared/data")
 def test_the_official_ucf101_lists_survive_a_round_trip(tmp_path):
     rule = SplitRule(val_fraction=0)
     index = build_index(SHARED / "ucf101", tmp_path / "index", rule=rule).index

@@ -450,8 +450,10 @@ def test_items_of_an_index(done, tmp_path):
     stored = part_items(index, "train", classes=("a",), data=data)
     assert [item.frame_path for item in plain] == [None] * 3
     assert [item.frame_path for item in stored] == [out / f"{job.id}.mp4" for job in jobs]
-    message = r"3 of 3 videos have no frames in .* \(first: class 0/v0\): run `kinema pack` again"
+    message = r"3 of 3 videos have no frames in .* \(first: class 0/v0\): give the folder that"
     with pytest.raises(KinemaError, match=message):
         clip_items(videos, classes=("a",), frame_store=str(tmp_path))
-    with pytest.raises(KinemaError, match=r"3 of 3 videos have no flow in .*run `kinema flow`"):
+    with pytest.raises(
+        KinemaError, match=r"3 of 3 videos have no flow in .*give the folder that `kinema flow`"
+    ):
         clip_items(videos, classes=("a",), flow_store=str(tmp_path))

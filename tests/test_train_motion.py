@@ -112,7 +112,7 @@ def test_two_processes_do_what_one_does(tiny_index, whole, tmp_path):
 
 
 def test_other_settings_need_another_folder(tiny_index, whole):
-    with pytest.raises(KinemaError, match=r"optim.lr=0.001 instead of 0.1"):
+    with pytest.raises(KinemaError, match=r"optim.lr=0.002 instead of 0.1"):
         train_motion(config_of(tiny_index, "optim.lr=0.1"), whole, device="cpu")
     assert train_motion(config_of(tiny_index), whole, device="cpu").epochs == 2
 
