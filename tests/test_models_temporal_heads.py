@@ -26,6 +26,7 @@ from kinema.errors import KinemaError, UsageError
 from kinema.models.attention_heads import AttentionPooling, Positions
 from kinema.models.consensus import JOINING
 from kinema.models.describe import describe_network
+from kinema.models.head_shape import HeadShape
 from kinema.models.keras_gru import GRUAttention, KerasGRU
 from kinema.models.network import build_network
 from kinema.models.recurrent_heads import SegmentLSTM, StackedLSTM
@@ -45,6 +46,12 @@ def head(name: str, *, num_segments: int = 5, **options: object) -> nn.Module:
     options = {"width": 16, "dropout": 0.0, **options}
     return build_temporal_head(
         name, features=6, num_classes=3, num_segments=num_segments, **options
+    )
+
+
+def shape_of(width: int, *, layers: int = 1) -> HeadShape:
+    return HeadShape(
+        features=6, num_classes=3, num_segments=5, width=width, layers=layers, dropout=0.0
     )
 
 
@@ -81,7 +88,8 @@ def test_gru_takes_the_weights_of_keras():
 
 
 def test_parameters_of_the_keras_head_by_hand():
-    net = GRUAttention(4096, num_classes=101)
+    net = build_temporal_head("gru-attention", features=4096, num_classes=101, num_segments=19)
+    assert isinstance(net, GRUAttention)
     shapes = {name: tuple(p.shape) for name, p in net.named_parameters()}
     gru = 3 * (4096 * 128 + 128 * 128 + 128)  # one bias per gate; torch's GRU has two
     assert gru == 1_622_400
@@ -116,7 +124,7 @@ def test_gru_dropout_has_one_mask_per_video_and_gate():
 
 
 def test_lstm_weights_rise_linearly():
-    net = StackedLSTM(6, num_classes=3, units=8, dropout=0.0)
+    net = StackedLSTM(shape_of(8, layers=2))
     x = torch.randn(2, 4, 6)
     scores = net.fc(net.lstm.layers(x)[0])
     wanted = sum(scores[:, i] * (i + 1) for i in range(4)) / 10
@@ -125,14 +133,14 @@ def test_lstm_weights_rise_linearly():
 
 
 def test_ts_lstm_pools_three_segments():
-    net = SegmentLSTM(6, num_classes=3, units=8, dropout=0.0)
+    net = SegmentLSTM(shape_of(8))
     x = torch.randn(2, 7, 6)
     pooled = torch.stack([x[:, :3].mean(1), x[:, 3:5].mean(1), x[:, 5:].mean(1)], 1)
     torch.testing.assert_close(net(x), net.fc(net.lstm.layers(pooled)[1][0][-1]))
 
 
 def test_temporal_inception_halves_the_time_and_doubles_the_maps():
-    net = TemporalInception(6, num_classes=3, units=8, dropout=0.0).eval()
+    net = TemporalInception(shape_of(8)).eval()
     seen = []
     for stage in net.stages:
         stage.register_forward_hook(lambda _, x, y: seen.append((x[0].shape[1:], y.shape[1:])))
@@ -146,7 +154,7 @@ def test_temporal_inception_halves_the_time_and_doubles_the_maps():
 
 
 def test_attention_pooling_is_multi_head_attention():
-    net = AttentionPooling(6, num_classes=3, num_segments=5, units=128, dropout=0.0).eval()
+    net = AttentionPooling(shape_of(128)).eval()
     x = torch.randn(2, 5, 6)
     inputs = net.norm(net.positions(net.first(x)))
     weight = torch.cat([torch.eye(128), net.keys_values.weight])

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from kinema.errors import KinemaError
+from kinema.models.head_shape import HeadShape
 
 _HEAD_UNITS = 64
 _POSITIONS_STD = 0.2  # ten times that of vision transformers: visible on small data from the start
@@ -35,23 +36,27 @@ class Positions(nn.Module):
         return x_BNU + places_SU
 
 
-class TransformerHead(nn.Module):
+class _PlacedHead(nn.Module):
+    """What the heads share: features to U units, and learned positions."""
+
+    def __init__(self, shape: HeadShape) -> None:
+        super().__init__()
+        self.drop = nn.Dropout(shape.dropout)
+        self.first = nn.Linear(shape.features, shape.width)
+        self.positions = Positions(shape.num_segments, shape.width)
+
+    def placed(self, x_BND: Tensor) -> Tensor:
+        """Return the features with their places, (B, N, U)."""
+        out: Tensor = self.positions(self.first(self.drop(x_BND)))
+        return out
+
+
+class TransformerHead(_PlacedHead):
     """Features to U units, learned positions, Transformer encoder (norm first), mean, scores."""
 
-    def __init__(
-        self,
-        features: int,
-        *,
-        num_classes: int,
-        num_segments: int,
-        units: int = 256,
-        layers: int = 2,
-        dropout: float = 0.5,
-    ) -> None:
-        super().__init__()
-        self.drop = nn.Dropout(dropout)
-        self.first = nn.Linear(features, units)
-        self.positions = Positions(num_segments, units)
+    def __init__(self, shape: HeadShape) -> None:
+        super().__init__(shape)
+        units = shape.width
         layer = nn.TransformerEncoderLayer(
             units,
             _heads(units),
@@ -61,44 +66,34 @@ class TransformerHead(nn.Module):
             batch_first=True,
             norm_first=True,
         )
-        self.encoder = nn.TransformerEncoder(layer, layers, enable_nested_tensor=False)
+        self.encoder = nn.TransformerEncoder(layer, shape.layers, enable_nested_tensor=False)
         self.norm = nn.LayerNorm(units)
-        self.fc = nn.Linear(units, num_classes)
+        self.fc = nn.Linear(units, shape.num_classes)
 
     def forward(self, x_BND: Tensor) -> Tensor:
         """Return the scores, (B, K)."""
-        x_BNU = self.encoder(self.positions(self.first(self.drop(x_BND))))
+        x_BNU = self.encoder(self.placed(x_BND))
         out: Tensor = self.fc(self.norm(x_BNU).mean(1))
         return out
 
 
-class AttentionPooling(nn.Module):
+class AttentionPooling(_PlacedHead):
     """Features to U units, learned positions, multi-head attention of one learned query, scores."""
 
-    def __init__(
-        self,
-        features: int,
-        *,
-        num_classes: int,
-        num_segments: int,
-        units: int = 256,
-        dropout: float = 0.5,
-    ) -> None:
-        super().__init__()
-        self.drop = nn.Dropout(dropout)
-        self.first = nn.Linear(features, units)
-        self.positions = Positions(num_segments, units)
+    def __init__(self, shape: HeadShape) -> None:
+        super().__init__(shape)
+        units = shape.width
         self.norm = nn.LayerNorm(units)
         heads = _heads(units)
         self.query = nn.Parameter(torch.empty(heads, 1, units // heads))
         nn.init.trunc_normal_(self.query, std=0.02)
         self.keys_values = nn.Linear(units, 2 * units)
         self.merge = nn.Linear(units, units)
-        self.fc = nn.Linear(units, num_classes)
+        self.fc = nn.Linear(units, shape.num_classes)
 
     def forward(self, x_BND: Tensor) -> Tensor:
         """Return the scores, (B, K)."""
-        x_BNU = self.norm(self.positions(self.first(self.drop(x_BND))))
+        x_BNU = self.norm(self.placed(x_BND))
         heads, _, width = self.query.shape
         pairs = self.keys_values(x_BNU).reshape(*x_BNU.shape[:2], 2, heads, width)
         keys_BANW, values_BANW = pairs.permute(2, 0, 3, 1, 4)

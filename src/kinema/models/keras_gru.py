@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from kinema.models.head_shape import HeadShape
 from kinema.models.precision import at_least_float32, full_precision
 
 
@@ -70,14 +71,13 @@ class GRUAttention(nn.Module):
     parameters.
     """
 
-    def __init__(
-        self, features: int, *, num_classes: int, units: int = 128, dropout: float = 0.5
-    ) -> None:
+    def __init__(self, shape: HeadShape) -> None:
         super().__init__()
-        self.gru = KerasGRU(features, units, dropout=dropout)
+        units = shape.width
+        self.gru = KerasGRU(shape.features, units, dropout=shape.dropout)
         self.attention = nn.Linear(units, 1)
         self.hidden = nn.Linear(units, units // 2)
-        self.fc = nn.Linear(units // 2, num_classes)
+        self.fc = nn.Linear(units // 2, shape.num_classes)
         for layer in (self.attention, self.hidden, self.fc):
             nn.init.xavier_uniform_(layer.weight)
             nn.init.zeros_(layer.bias)

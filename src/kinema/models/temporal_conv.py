@@ -7,6 +7,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from kinema.models.head_shape import HeadShape
+
 _KERNELS = (5, 7)  # of Temporal-Inception, snippets
 _STAGES = 4
 
@@ -18,21 +20,14 @@ class TemporalConv(nn.Module):
     snippets are possible.
     """
 
-    def __init__(
-        self,
-        features: int,
-        *,
-        num_classes: int,
-        units: int = 256,
-        layers: int = 2,
-        dropout: float = 0.5,
-    ) -> None:
+    def __init__(self, shape: HeadShape) -> None:
         super().__init__()
-        self.drop = nn.Dropout(dropout)
-        self.first = nn.Linear(features, units)
-        self.blocks = nn.ModuleList(_ConvBlock(units) for _ in range(layers))
+        units = shape.width
+        self.drop = nn.Dropout(shape.dropout)
+        self.first = nn.Linear(shape.features, units)
+        self.blocks = nn.ModuleList(_ConvBlock(units) for _ in range(shape.layers))
         self.norm = nn.LayerNorm(units)
-        self.fc = nn.Linear(units, num_classes)
+        self.fc = nn.Linear(units, shape.num_classes)
 
     def forward(self, x_BND: Tensor) -> Tensor:
         """Return the scores, (B, K)."""
@@ -66,19 +61,17 @@ class TemporalInception(nn.Module):
     pooled where one is left, so any number is possible.
     """
 
-    def __init__(
-        self, features: int, *, num_classes: int, units: int = 1024, dropout: float = 0.5
-    ) -> None:
+    def __init__(self, shape: HeadShape) -> None:
         super().__init__()
         stages, before = [], 1
         for _ in range(_STAGES):
             stages.append(_InceptionStage(before, before))
             before *= len(_KERNELS)
         self.stages = nn.ModuleList(stages)
-        self.drop = nn.Dropout2d(dropout)
-        self.hidden = nn.Linear(before * features, units)
-        self.norm = nn.BatchNorm1d(units)
-        self.fc = nn.Linear(units, num_classes)
+        self.drop = nn.Dropout2d(shape.dropout)
+        self.hidden = nn.Linear(before * shape.features, shape.width)
+        self.norm = nn.BatchNorm1d(shape.width)
+        self.fc = nn.Linear(shape.width, shape.num_classes)
 
     def forward(self, x_BND: Tensor) -> Tensor:
         """Return the scores, (B, K)."""

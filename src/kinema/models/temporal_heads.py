@@ -11,21 +11,10 @@ from torch import nn
 from kinema.config import TemporalHead
 from kinema.errors import KinemaError, UsageError
 from kinema.models.attention_heads import AttentionPooling, TransformerHead
+from kinema.models.head_shape import HeadShape
 from kinema.models.keras_gru import GRUAttention
 from kinema.models.recurrent_heads import SegmentLSTM, StackedLSTM
 from kinema.models.temporal_conv import TemporalConv, TemporalInception
-
-
-@dataclass(frozen=True, kw_only=True)
-class HeadShape:
-    """What a head is built for."""
-
-    features: int  # D
-    num_classes: int  # K
-    num_segments: int  # snippets per video in training
-    width: int  # of its hidden layers
-    layers: int
-    dropout: float
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,77 +24,14 @@ class _Kind:
     layers: int = 0  # likewise; 0: their number is part of the design
 
 
-def _gru_attention(shape: HeadShape) -> nn.Module:
-    return GRUAttention(
-        shape.features, num_classes=shape.num_classes, units=shape.width, dropout=shape.dropout
-    )
-
-
-def _lstm(shape: HeadShape) -> nn.Module:
-    return StackedLSTM(
-        shape.features,
-        num_classes=shape.num_classes,
-        units=shape.width,
-        layers=shape.layers,
-        dropout=shape.dropout,
-    )
-
-
-def _ts_lstm(shape: HeadShape) -> nn.Module:
-    return SegmentLSTM(
-        shape.features,
-        num_classes=shape.num_classes,
-        units=shape.width,
-        layers=shape.layers,
-        dropout=shape.dropout,
-    )
-
-
-def _temporal_inception(shape: HeadShape) -> nn.Module:
-    return TemporalInception(
-        shape.features, num_classes=shape.num_classes, units=shape.width, dropout=shape.dropout
-    )
-
-
-def _temporal_conv(shape: HeadShape) -> nn.Module:
-    return TemporalConv(
-        shape.features,
-        num_classes=shape.num_classes,
-        units=shape.width,
-        layers=shape.layers,
-        dropout=shape.dropout,
-    )
-
-
-def _transformer(shape: HeadShape) -> nn.Module:
-    return TransformerHead(
-        shape.features,
-        num_classes=shape.num_classes,
-        num_segments=shape.num_segments,
-        units=shape.width,
-        layers=shape.layers,
-        dropout=shape.dropout,
-    )
-
-
-def _attention(shape: HeadShape) -> nn.Module:
-    return AttentionPooling(
-        shape.features,
-        num_classes=shape.num_classes,
-        num_segments=shape.num_segments,
-        units=shape.width,
-        dropout=shape.dropout,
-    )
-
-
 _KINDS: dict[TemporalHead, _Kind] = {
-    "gru-attention": _Kind(build=_gru_attention, width=128),
-    "lstm": _Kind(build=_lstm, width=512, layers=2),
-    "ts-lstm": _Kind(build=_ts_lstm, width=512, layers=1),
-    "temporal-inception": _Kind(build=_temporal_inception, width=1024),
-    "temporal-conv": _Kind(build=_temporal_conv, width=256, layers=2),
-    "transformer": _Kind(build=_transformer, width=256, layers=2),
-    "attention": _Kind(build=_attention, width=256),
+    "gru-attention": _Kind(build=GRUAttention, width=128),
+    "lstm": _Kind(build=StackedLSTM, width=512, layers=2),
+    "ts-lstm": _Kind(build=SegmentLSTM, width=512, layers=1),
+    "temporal-inception": _Kind(build=TemporalInception, width=1024),
+    "temporal-conv": _Kind(build=TemporalConv, width=256, layers=2),
+    "transformer": _Kind(build=TransformerHead, width=256, layers=2),
+    "attention": _Kind(build=AttentionPooling, width=256),
 }
 TEMPORAL_HEADS: tuple[TemporalHead, ...] = tuple(_KINDS)
 
