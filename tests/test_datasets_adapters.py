@@ -12,9 +12,10 @@ from helpers_datasets import make_video, write
 from kinema.cli_options import Dataset
 from kinema.datasets.adapters import ADAPTERS
 from kinema.datasets.build import build_index
-from kinema.datasets.detect import DatasetName, detect, list_data
+from kinema.datasets.detect import detect, list_data
 from kinema.datasets.hmdb51 import list_hmdb51
 from kinema.datasets.index import read_index
+from kinema.datasets.names import DatasetName
 from kinema.datasets.span import Span
 from kinema.errors import KinemaError
 

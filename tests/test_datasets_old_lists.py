@@ -14,9 +14,10 @@ from kinema.api import frames
 from kinema.cli_options import ListFormat as ListFormatOption
 from kinema.datasets.build import build_index
 from kinema.datasets.detect import detect, list_data
-from kinema.datasets.export import ListFormat, export_index
+from kinema.datasets.export import export_index
 from kinema.datasets.frame_counts import read_frame_counts
 from kinema.datasets.index import Index, read_index
+from kinema.datasets.names import ListFormat
 from kinema.datasets.splits import SplitRule
 from kinema.errors import KinemaError, UsageError
 from kinema.framing.options import FrameOptions

@@ -7,10 +7,9 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from kinema.datasets.build import BuildReport
-    from kinema.datasets.detect import DatasetName
     from kinema.datasets.doctor import Diagnosis, DoctorOptions
     from kinema.datasets.download import DownloadOptions, DownloadReport
-    from kinema.datasets.export import ListFormat
+    from kinema.datasets.names import DatasetName, ListFormat
     from kinema.datasets.splits import SplitRule
     from kinema.flow.convert import ConvertSummary
     from kinema.flow.extract import FlowSummary

@@ -8,6 +8,8 @@ from typing import Any, get_args
 import typer
 
 from kinema.config import ModalityName
+from kinema.datasets.names import DatasetName
+from kinema.datasets.names import ListFormat as ListFormatName
 from kinema.errors import UsageError
 from kinema.flow.formats.names import LAYOUTS
 from kinema.framing.layouts import LAYOUTS as FRAME_LAYOUTS
@@ -21,7 +23,7 @@ def _choices(name: str, values: tuple[str, ...]) -> Any:  # noqa: ANN401
 
 
 Modality = _choices("Modality", get_args(ModalityName))
-# The tables themselves are not loaded for a help text; a test keeps these lists equal to them.
+# The table itself is not loaded for a help text; a test keeps this list equal to it.
 Algorithm = _choices(
     "Algorithm",
     (
@@ -41,43 +43,8 @@ Format = _choices("Format", ("store", *LAYOUTS))
 FrameLayout = _choices("FrameLayout", tuple(FRAME_LAYOUTS))
 ImageFormat = _choices("ImageFormat", ("jpg", "png"))
 Gray = _choices("Gray", ("after", "before"))
-Dataset = _choices(
-    "Dataset",
-    (
-        "auto",
-        "folder",
-        "csv",
-        "ucf101",
-        "hmdb51",
-        "kinetics",
-        "something-v1",
-        "something-v2",
-        "jester",
-        "moments",
-        "diving48",
-        "activitynet",
-        "charades",
-        "tsn",
-        "two-column",
-        "slim",
-        "mmaction2",
-    ),
-)
-ListFormat = _choices(
-    "ListFormat",
-    (
-        "tsn",
-        "two-column",
-        "slim",
-        "mmaction2",
-        "activitynet",
-        "hara",
-        "ucf101",
-        "hmdb51",
-        "kinetics",
-        "frame-count",
-    ),
-)
+Dataset = _choices("Dataset", get_args(DatasetName))
+ListFormat = _choices("ListFormat", get_args(ListFormatName))
 Part = _choices("Part", ("train", "val", "test"))
 Rule = _choices("Rule", ("logits", "softmax", "l1"))
 FusionMethod = _choices("FusionMethod", ("weights", "svm", "mlp", "gated", "bilinear"))
@@ -179,6 +146,12 @@ TRAIN_ON = typer.Option(
 )
 FUSION_METHOD = typer.Option(help="Of a learned fusion; svm and mlp also take feature files.")
 FUSION_SEED = typer.Option(metavar="NUMBER", help="Of a learned fusion.")
+FUSED_CHECKPOINTS = typer.Option(
+    "--checkpoints", metavar="FILES", help="Of the score files, by commas; or a run: for --save."
+)
+SAVE_FUSED = typer.Option(
+    "--save", metavar="FILE", help="Networks and fusion in one .safetensors, for predict and test."
+)
 NUM_SPLITS = typer.Option(
     min=0, metavar="NUMBER", help="Of official splits: {} in the names is 1 to this."
 )

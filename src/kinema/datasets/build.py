@@ -8,7 +8,7 @@ from pathlib import Path
 
 from kinema import __version__
 from kinema.datasets.counts import count_notes, num_frames_of, segment_of
-from kinema.datasets.detect import DatasetName, list_data
+from kinema.datasets.detect import list_data
 from kinema.datasets.divide import divide, split_columns
 from kinema.datasets.doubles import rejected_doubles, same_content
 from kinema.datasets.index import (
@@ -22,6 +22,7 @@ from kinema.datasets.index import (
 )
 from kinema.datasets.layouts import layout_notes
 from kinema.datasets.listing import Listed, Listing
+from kinema.datasets.names import DatasetName
 from kinema.datasets.no_gc import no_gc
 from kinema.datasets.part_checks import check_groups
 from kinema.datasets.scan import CACHE_FILE, Scan, scan, with_fps

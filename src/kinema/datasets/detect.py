@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Literal, cast, get_args
+from typing import cast, get_args
 
 from kinema.datasets.adapters import ADAPTERS, detect_adapter, read_lists
 from kinema.datasets.folder import LAYOUTS, list_folder
@@ -13,31 +13,12 @@ from kinema.datasets.index import absolute
 from kinema.datasets.layouts import frames_root
 from kinema.datasets.listing import Listed, Listing
 from kinema.datasets.named import present
+from kinema.datasets.names import DatasetName
 from kinema.datasets.splits import groups_by_pattern
 from kinema.datasets.table import list_table, read_table, table_path
 from kinema.datasets.ucf101 import list_ucf101, ucf101_lists
 from kinema.errors import KinemaError, UsageError, did_you_mean
 from kinema.video.images import is_images
-
-DatasetName = Literal[
-    "auto",
-    "folder",
-    "csv",
-    "ucf101",
-    "hmdb51",
-    "kinetics",
-    "something-v1",
-    "something-v2",
-    "jester",
-    "moments",
-    "diving48",
-    "activitynet",
-    "charades",
-    "tsn",
-    "two-column",
-    "slim",
-    "mmaction2",
-]
 
 
 def list_data(

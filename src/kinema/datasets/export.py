@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Literal, get_args
+from typing import get_args
 
 from kinema.datasets.export_json import activitynet, hara
 from kinema.datasets.export_lists import (
@@ -17,21 +17,10 @@ from kinema.datasets.export_lists import (
 )
 from kinema.datasets.export_rows import Content, Rows
 from kinema.datasets.index import Index
+from kinema.datasets.names import ListFormat
 from kinema.errors import KinemaError, UsageError, did_you_mean
 from kinema.files import replacing
 
-ListFormat = Literal[
-    "tsn",
-    "two-column",
-    "slim",
-    "mmaction2",
-    "activitynet",
-    "hara",
-    "ucf101",
-    "hmdb51",
-    "kinetics",
-    "frame-count",
-]
 _WRITERS: dict[ListFormat, Callable[[Rows], dict[str, Content]]] = {
     "tsn": tsn,
     "two-column": two_column,
