@@ -29,6 +29,7 @@ from kinema.flow.manifest import stored_options
 from kinema.flow.source_pairs import Shares
 from kinema.flow.store import FlowStore, FlowWriter
 from kinema.video.reader import VideoReader
+from kinema.video.store_progress import estimate
 from kinema.workers import _start_worker
 
 FAST = FlowOptions(algorithm="dis-ultrafast")
@@ -160,11 +161,12 @@ def test_wrong_requests(tmp_path):
 def test_estimate_uses_known_lengths():
     shares = Shares(decode=1.0, flow=6.0, write=3.0)
     measured = [Outcome(id="a", pairs=100, bytes=200_000, shares=shares)]
-    jobs = [FlowJob(id=str(i), path=Path("v"), num_frames=603) for i in range(10)]
-    text = extract._estimate(measured, jobs, 2, FlowOptions(stride=-3))
+    known = [FlowOptions(stride=-3).num_pairs(603)] * 10
+    text = estimate(measured, known, workers=2, tally=extract.PAIRS)
     assert "10 videos, 6000 pairs, about 5.0 minutes and 12.0 MB" in text
-    unknown = [FlowJob(id=str(i), path=Path("v")) for i in range(10)]
-    assert "1000 pairs, about 0.8 minutes" in extract._estimate(measured, unknown, 2, FAST)
+    unknown = [FAST.num_pairs(FlowJob(id="a", path=Path("v")).num_frames)] * 10
+    text = estimate(measured, unknown, workers=2, tally=extract.PAIRS)
+    assert "1000 pairs, about 0.8 minutes" in text
 
 
 def test_summary_says_where_the_time_went(done):

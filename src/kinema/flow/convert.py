@@ -1,21 +1,17 @@
 """Old flow, in folders, archives or HDF5, packed into Kinema's stores."""
 
-import errno
 import os
 import time
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, as_completed
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import av
-import cv2
-
 from kinema import __version__
-from kinema.console import progress, say
+from kinema.console import say
 from kinema.errors import KinemaError, UsageError
 from kinema.flow.encoding import DEFAULT_BOUND
 from kinema.flow.formats.find import find_videos
@@ -27,7 +23,9 @@ from kinema.flow.job import remove_leftovers
 from kinema.flow.manifest import pin_settings, write_manifest
 from kinema.flow.options import FlowOptions
 from kinema.flow.store import FlowStore, FlowWriter, Quality, check_quality, flow_path
+from kinema.video.outcomes import FAULTS, VideoOutcome
 from kinema.video.sizes import parse_size
+from kinema.video.store_progress import Tally, watched
 
 UNKNOWN = "unknown"
 _FEW = 5
@@ -126,7 +124,7 @@ def convert(
         f"Convert: {len(pending)} videos to do, {len(stores) - len(pending)} already done"
         + (f", {named.left_out} not in the index." if named.left_out else ".")
     )
-    outcomes = list(_run(pending, stores, options, workers or os.cpu_count() or 1))
+    outcomes = _run(pending, stores, options, workers or os.cpu_count() or 1)
     write_manifest(out, options)
     failures = [*chosen.failures, *named.failures]
     failures += [(item.id, item.failure) for item in outcomes if item.failure]
@@ -161,11 +159,11 @@ def _is_whole(path: Path, video: OldVideo) -> bool:
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Outcome:
-    id: str
+class _Outcome(VideoOutcome):
     pairs: int = 0
-    failure: str = ""
-    is_disk_full: bool = False
+
+
+_PAIRS: Tally[_Outcome] = Tally(unit="pairs", count=lambda outcome: outcome.pairs)
 
 
 def _run(
@@ -173,22 +171,15 @@ def _run(
     stores: Mapping[str, Path],
     options: FlowOptions,
     workers: int,
-) -> Iterator[_Outcome]:
+) -> list[_Outcome]:
     pool = ThreadPoolExecutor(workers)  # decoding and encoding run outside the interpreter lock
-    total_pairs, started = 0, time.monotonic()
     try:
-        with progress(len(pending), "convert") as advance:
-            futures: list[Future[_Outcome]] = [
-                pool.submit(_attempt, key, video, stores[key], options)
-                for key, video in pending.items()
-            ]
-            for future in as_completed(futures):
-                outcome = future.result()
-                if outcome.is_disk_full:
-                    raise KinemaError(outcome.failure)
-                yield outcome
-                total_pairs += outcome.pairs
-                advance(note=f"{total_pairs / (time.monotonic() - started):.0f} pairs/s")
+        futures: list[Future[_Outcome]] = [
+            pool.submit(_attempt, key, video, stores[key], options)
+            for key, video in pending.items()
+        ]
+        outcomes = (future.result() for future in as_completed(futures))
+        return list(watched(outcomes, len(pending), what="convert", tally=_PAIRS))
     finally:
         pool.shutdown(cancel_futures=True)
 
@@ -196,11 +187,8 @@ def _run(
 def _attempt(video_id: str, video: OldVideo, path: Path, options: FlowOptions) -> _Outcome:
     try:
         return _Outcome(id=video_id, pairs=convert_video(video, path, options))
-    except (KinemaError, OSError, MemoryError, av.FFmpegError, cv2.error) as error:
-        cause = error.__cause__ if isinstance(error, KinemaError) else error
-        is_full = getattr(cause, "errno", None) == errno.ENOSPC
-        reason = str(error) or type(error).__name__
-        return _Outcome(id=video_id, failure=reason, is_disk_full=is_full)
+    except FAULTS as error:
+        return _Outcome.failed(video_id, error)
 
 
 def convert_video(video: OldVideo, path: Path, options: FlowOptions) -> int:

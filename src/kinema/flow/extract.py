@@ -2,12 +2,12 @@
 
 import os
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
-from kinema.console import progress, say, track
+from kinema.console import say, track
 from kinema.errors import KinemaError
 from kinema.flow.job import FlowJob, FlowOptions, Outcome, remove_leftovers
 from kinema.flow.manifest import (
@@ -25,8 +25,11 @@ from kinema.flow.ray_pool import run_jobs_on_ray
 from kinema.flow.source_pairs import Shares
 from kinema.flow.store import FlowStore, flow_path
 from kinema.video.store_jobs import checked_part
+from kinema.video.store_progress import Tally, watched, with_estimate
 
 __all__ = ["FlowJob", "FlowOptions", "FlowSummary", "extract_flow", "verify_flow"]
+
+PAIRS: Tally[Outcome] = Tally(unit="pairs", count=lambda outcome: outcome.pairs)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -124,37 +127,10 @@ def extract_flow(
 def _watched(
     running: Iterator[Outcome], pending: Sequence[FlowJob], options: FlowOptions, workers: int
 ) -> Iterator[Outcome]:
-    """Yield the outcomes, show the progress, and stop when the disk is full."""
-    measured: list[Outcome] = []
-    total_pairs = 0
-    with progress(len(pending), "flow") as advance:
-        started = time.monotonic()
-        for outcome in running:
-            if outcome.is_disk_full:
-                raise KinemaError(outcome.failure)
-            yield outcome
-            total_pairs += outcome.pairs
-            advance(note=f"{total_pairs / (time.monotonic() - started):.0f} pairs/s")
-            if len(measured) < workers < len(pending) and not outcome.failure:
-                measured.append(outcome)
-                if len(measured) == workers:
-                    say(_estimate(measured, pending, workers, options))
-
-
-def _estimate(
-    measured: Sequence[Outcome], jobs: Iterable[FlowJob], workers: int, options: FlowOptions
-) -> str:
-    """Say how long and how large all jobs will be if they are like the first ones."""
-    pairs = sum(item.pairs for item in measured)
-    known = [options.num_pairs(job.num_frames) for job in jobs]
-    all_pairs = sum(known) if min(known) > 0 else len(known) * pairs / len(measured)
-    minutes = sum(item.seconds for item in measured) / pairs * all_pairs / workers / 60
-    megabytes = sum(item.bytes for item in measured) / pairs * all_pairs / 1e6
-    return (
-        f"Estimate: {len(known)} videos, {all_pairs:.0f} pairs, about {minutes:.1f} minutes and "
-        f"{megabytes:.1f} MB, if all are like the first {len(measured)} "
-        f"({pairs} pairs, measured)."
-    )
+    """Yield the outcomes, show progress and an estimate, and stop when the disk is full."""
+    known = [options.num_pairs(job.num_frames) for job in pending]
+    measured = with_estimate(running, known, workers=workers, tally=PAIRS)
+    return watched(measured, len(pending), what="flow", tally=PAIRS)
 
 
 def verify_flow(jobs: Sequence[FlowJob], out: Path) -> tuple[tuple[str, str], ...]:

@@ -1,17 +1,13 @@
 """One video to its stored flow: what a worker process does."""
 
-import errno
 import hashlib
 import re
 import shutil
 import time
 from collections.abc import Iterable
 from contextlib import closing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-
-import av
-import cv2
 
 from kinema import __version__
 from kinema.errors import KinemaError
@@ -24,6 +20,7 @@ from kinema.flow.source_pairs import Shares, flow_size, stream_flow
 from kinema.flow.store import flow_path
 from kinema.video.frames import FrameSource
 from kinema.video.images import ImageFrames, archive_above
+from kinema.video.outcomes import FAULTS, VideoOutcome
 from kinema.video.segment import FrameRange, open_segment
 
 __all__ = ["FlowJob", "FlowOptions", "Outcome", "run_job", "store_flow"]
@@ -42,15 +39,12 @@ class FlowJob:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Outcome:
+class Outcome(VideoOutcome):
     """What became of a video: a store, or the reason why there is none."""
 
-    id: str
     pairs: int = 0
     bytes: int = 0
     shares: Shares = field(default_factory=Shares)
-    failure: str = ""
-    is_disk_full: bool = False
 
     @property
     def seconds(self) -> float:
@@ -64,21 +58,20 @@ def run_job(job: FlowJob, out: Path, options: FlowOptions) -> Outcome:
     try:
         pairs = store_flow(job, out, options, shares=shares)
         num_bytes = written_bytes(out, job.id, options)
-    except (KinemaError, OSError, MemoryError, av.FFmpegError, cv2.error) as error:
+    except FAULTS as error:
         return _failed(job, error)
     return Outcome(id=job.id, pairs=pairs, bytes=num_bytes, shares=shares)
 
 
 def _failed(job: FlowJob, error: Exception) -> Outcome:
-    cause = error if isinstance(error, OSError) else error.__cause__
-    is_disk_full = isinstance(cause, OSError) and cause.errno == errno.ENOSPC
-    reason = str(error) or type(error).__name__
-    if is_disk_full and cause is error:
-        reason = (
-            f"No space left on the disk while storing the flow of {job.path}: nothing half-written "
-            "is left. Free some space and run the same command again."
-        )
-    return Outcome(id=job.id, failure=reason, is_disk_full=is_disk_full)
+    outcome = Outcome.failed(job.id, error)
+    if not (outcome.is_disk_full and isinstance(error, OSError)):
+        return outcome
+    reason = (
+        f"No space left on the disk while storing the flow of {job.path}: nothing half-written "
+        "is left. Free some space and run the same command again."
+    )
+    return replace(outcome, failure=reason)
 
 
 def store_flow(

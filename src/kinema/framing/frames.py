@@ -7,8 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from kinema.console import progress, say
-from kinema.errors import KinemaError, UsageError
+from kinema.console import say
 from kinema.flow.job import remove_leftovers
 from kinema.framing.job import FrameJob, FrameOutcome, run_job
 from kinema.framing.manifest import (
@@ -20,9 +19,13 @@ from kinema.framing.manifest import (
 )
 from kinema.framing.options import FrameOptions
 from kinema.video.hdf5_file import hdf5_library
+from kinema.video.store_jobs import nth_part
+from kinema.video.store_progress import Tally, watched
 from kinema.workers import Workers
 
 __all__ = ["FrameJob", "FrameOptions", "FrameSummary", "write_frames"]
+
+_IMAGES: Tally[FrameOutcome] = Tally(unit="images", count=lambda outcome: outcome.frames)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,11 +80,8 @@ def write_frames(
     options.check()
     if options.where.kind == "hdf5":
         hdf5_library()
-    part, parts = shard
-    if not 0 <= part < parts:
-        raise UsageError(f"There is no part {part} of {parts}: parts count from 0 to {parts - 1}.")
+    mine = nth_part(jobs, shard)
     check_places(jobs, out, options)
-    mine = jobs[part::parts]
     started = time.monotonic()
     places = [job.place(out, options) for job in mine]
     remove_leftovers(places)
@@ -116,14 +116,8 @@ def _run(
 ) -> Iterator[FrameOutcome]:
     """Yield the outcomes, show the progress, and stop when the disk is full."""
     work = functools.partial(run_job, out=out, options=options)
-    total, started = 0, time.monotonic()
-    with progress(len(pending), "frames") as advance:
-        for outcome in Workers(work, give_up=_given_up, processes=workers).run(pending):
-            if outcome.is_disk_full:
-                raise KinemaError(outcome.failure)
-            yield outcome
-            total += outcome.frames
-            advance(note=f"{total / (time.monotonic() - started):.0f} images/s")
+    outcomes = Workers(work, give_up=_given_up, processes=workers).run(pending)
+    return watched(outcomes, len(pending), what="frames", tally=_IMAGES)
 
 
 def _given_up(job: FrameJob, reason: str) -> FrameOutcome:

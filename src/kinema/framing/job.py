@@ -1,14 +1,11 @@
 """One video to its images: what a worker process does."""
 
-import errno
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-import av
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -18,6 +15,7 @@ from kinema.framing.options import FrameOptions
 from kinema.framing.sinks import open_sink
 from kinema.video.frames import FrameSource
 from kinema.video.image_bytes import encode_frame
+from kinema.video.outcomes import FAULTS, VideoOutcome
 from kinema.video.reader import VideoReader
 from kinema.video.segment import FrameRange, Segment, open_segment, stream_frames
 
@@ -55,14 +53,11 @@ class FrameJob:
 
 
 @dataclass(frozen=True, kw_only=True)
-class FrameOutcome:
+class FrameOutcome(VideoOutcome):
     """What became of a video: its images, or the reason why there are none."""
 
-    id: str
     frames: int = 0
     seconds: float = 0.0  # on one core
-    failure: str = ""
-    is_disk_full: bool = False
 
 
 def run_job(job: FrameJob, *, out: Path, options: FrameOptions) -> FrameOutcome:
@@ -70,13 +65,8 @@ def run_job(job: FrameJob, *, out: Path, options: FrameOptions) -> FrameOutcome:
     started = time.monotonic()
     try:
         frames = write_video(job, out, options)
-    except (KinemaError, OSError, MemoryError, av.FFmpegError, cv2.error) as error:
-        cause = error if isinstance(error, OSError) else error.__cause__
-        return FrameOutcome(
-            id=job.id,
-            failure=str(error) or type(error).__name__,
-            is_disk_full=isinstance(cause, OSError) and cause.errno == errno.ENOSPC,
-        )
+    except FAULTS as error:
+        return FrameOutcome.failed(job.id, error)
     return FrameOutcome(id=job.id, frames=frames, seconds=time.monotonic() - started)
 
 

@@ -1,19 +1,18 @@
 """One video to one RGB store: what a worker process does."""
 
-import errno
 import time
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import av
 import cv2
 import numpy as np
 
 from kinema import __version__
 from kinema.errors import KinemaError, UsageError
 from kinema.flow.job import fingerprint
+from kinema.video.outcomes import FAULTS, VideoOutcome
 from kinema.video.packed import store_path
 from kinema.video.rgb_store import FrameQuality, RgbWriter, check_quality
 from kinema.video.segment import FrameRange, open_segment, stream_frames
@@ -62,15 +61,12 @@ class PackOptions:
 
 
 @dataclass(frozen=True, kw_only=True)
-class PackOutcome:
+class PackOutcome(VideoOutcome):
     """What became of a video: a store, or the reason why there is none."""
 
-    id: str
     frames: int = 0
     bytes: int = 0
     seconds: float = 0.0  # on one core
-    failure: str = ""
-    is_disk_full: bool = False
 
 
 def run_job(job: PackJob, *, out: Path, options: PackOptions) -> PackOutcome:
@@ -80,13 +76,8 @@ def run_job(job: PackJob, *, out: Path, options: PackOptions) -> PackOutcome:
         path = store_path(out, job.id)
         frames = pack_video(job.path, path, options=options, segment=job.segment)
         num_bytes = path.stat().st_size
-    except (KinemaError, OSError, MemoryError, av.FFmpegError, cv2.error) as error:
-        cause = error if isinstance(error, OSError) else error.__cause__
-        return PackOutcome(
-            id=job.id,
-            failure=str(error) or type(error).__name__,
-            is_disk_full=isinstance(cause, OSError) and cause.errno == errno.ENOSPC,
-        )
+    except FAULTS as error:
+        return PackOutcome.failed(job.id, error)
     seconds = time.monotonic() - started
     return PackOutcome(id=job.id, frames=frames, bytes=num_bytes, seconds=seconds)
 

@@ -3,11 +3,11 @@
 import functools
 import os
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from kinema.console import progress, say, track
+from kinema.console import say, track
 from kinema.errors import KinemaError
 from kinema.flow.job import remove_leftovers
 from kinema.packing.job import PackJob, PackOptions, PackOutcome, run_job
@@ -15,9 +15,12 @@ from kinema.packing.manifest import pending_jobs, pin_settings, write_manifest
 from kinema.video.packed import store_path
 from kinema.video.rgb_store import FrameQuality, RgbStore
 from kinema.video.store_jobs import checked_part
+from kinema.video.store_progress import Tally, watched, with_estimate
 from kinema.workers import Workers
 
 __all__ = ["PackJob", "PackSummary", "pack", "verify_pack"]
+
+FRAMES: Tally[PackOutcome] = Tally(unit="frames", count=lambda outcome: outcome.frames)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -106,40 +109,16 @@ def pack(
 def _run(
     pending: Sequence[PackJob], out: Path, options: PackOptions, workers: int
 ) -> Iterator[PackOutcome]:
-    """Yield the outcomes, show the progress, and stop when the disk is full."""
+    """Yield the outcomes, show progress and an estimate, and stop when the disk is full."""
     work = functools.partial(run_job, out=out, options=options)
-    measured: list[PackOutcome] = []
-    total_frames = 0
-    with progress(len(pending), "pack") as advance:
-        started = time.monotonic()
-        for outcome in Workers(work, give_up=_given_up, processes=workers).run(pending):
-            if outcome.is_disk_full:
-                raise KinemaError(outcome.failure)
-            yield outcome
-            total_frames += outcome.frames
-            advance(note=f"{total_frames / (time.monotonic() - started):.0f} frames/s")
-            if len(measured) < workers < len(pending) and not outcome.failure:
-                measured.append(outcome)
-                if len(measured) == workers:
-                    say(_estimate(measured, pending, workers))
+    outcomes = Workers(work, give_up=_given_up, processes=workers).run(pending)
+    known = [job.num_frames for job in pending]
+    measured = with_estimate(outcomes, known, workers=workers, tally=FRAMES)
+    return watched(measured, len(pending), what="pack", tally=FRAMES)
 
 
 def _given_up(job: PackJob, reason: str) -> PackOutcome:
     return PackOutcome(id=job.id, failure=reason)
-
-
-def _estimate(measured: Sequence[PackOutcome], jobs: Iterable[PackJob], workers: int) -> str:
-    """Say how long and how large all jobs will be if they are like the first ones."""
-    frames = sum(item.frames for item in measured)
-    known = [job.num_frames for job in jobs]
-    all_frames = sum(known) if min(known) > 0 else len(known) * frames / len(measured)
-    minutes = sum(item.seconds for item in measured) / frames * all_frames / workers / 60
-    megabytes = sum(item.bytes for item in measured) / frames * all_frames / 1e6
-    return (
-        f"Estimate: {len(known)} videos, {all_frames:.0f} frames, about {minutes:.1f} minutes and "
-        f"{megabytes:.1f} MB, if all are like the first {len(measured)} "
-        f"({frames} frames, measured)."
-    )
 
 
 def verify_pack(jobs: Sequence[PackJob], out: Path) -> tuple[tuple[str, str], ...]:
