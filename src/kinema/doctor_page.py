@@ -2,11 +2,10 @@
 
 from pathlib import Path
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
-
 from kinema.datasets.doctor import Diagnosis
 from kinema.datasets.index import PARTS
 from kinema.files import write_text
+from kinema.html_templates import html_templates
 from kinema.mistakes import thumbnail
 
 _MOST_PICTURES = 6  # of a finding
@@ -20,30 +19,28 @@ def write_doctor_page(found: Diagnosis, out: Path) -> None:
         found: from `kinema.datasets.doctor.examine`.
         out: HTML file.
     """
-    templates = Environment(
-        loader=PackageLoader("kinema"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
     pictures = _Pictures(found)
-    page = templates.get_template("doctor.html.jinja").render(
-        title=found.folder.resolve().name,
-        facts=found.facts,
-        counts={level: found.count(level) for level in ("problem", "warning", "note")},
-        findings=[
-            (finding, [(id, pictures.of(id)) for id in finding.examples[:_MOST_PICTURES]])
-            for finding in found.findings
-        ],
-        parts=PARTS,
-        most=max((sum(parts.values()) for parts in found.facts.classes.values()), default=1) or 1,
-        gallery=_gallery(found, pictures),
-        charts=(
-            ("Length, frames", found.facts.lengths),
-            ("Size, pixels", found.facts.sizes),
-            ("Rate, frames per second", found.facts.rates),
-        ),
+    page = (
+        html_templates()
+        .get_template("doctor.html.jinja")
+        .render(
+            title=found.folder.resolve().name,
+            facts=found.facts,
+            counts={level: found.count(level) for level in ("problem", "warning", "note")},
+            findings=[
+                (finding, [(id, pictures.of(id)) for id in finding.examples[:_MOST_PICTURES]])
+                for finding in found.findings
+            ],
+            parts=PARTS,
+            most=max((sum(parts.values()) for parts in found.facts.classes.values()), default=1)
+            or 1,
+            gallery=_gallery(found, pictures),
+            charts=(
+                ("Length, frames", found.facts.lengths),
+                ("Size, pixels", found.facts.sizes),
+                ("Rate, frames per second", found.facts.rates),
+            ),
+        )
     )
     write_text(out, page)
 

@@ -9,12 +9,11 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
-
 from kinema.charts import Estimate, Line, confusion_chart, interval_chart, line_chart
 from kinema.engine.log import read_metrics
 from kinema.errors import KinemaError
 from kinema.files import read_json, write_text
+from kinema.html_templates import html_templates
 from kinema.mistakes import Mistake, example_of, most_confused, thumbnail, video_paths
 from kinema.scores import load_scores
 
@@ -69,13 +68,7 @@ def write_report(run: Path, out: Path | None = None) -> Path:
     results = read_json(path)
     if not isinstance(results, dict) or not results.get("streams"):
         raise KinemaError(f"{path} names no tested stream: run `kinema run` again.")
-    templates = Environment(
-        loader=PackageLoader("kinema"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
+    templates = html_templates()
     templates.filters.update(percent=_percent, points=_points, duration=_duration, size=_size)
     page = templates.get_template("report.html.jinja").render(_values(run, results))
     out = out or run / "report.html"
