@@ -1,6 +1,5 @@
 """Flow algorithms against known motion and ground truth."""
 
-from pathlib import Path
 from urllib.error import URLError
 
 import cv2
@@ -8,12 +7,12 @@ import numpy as np
 import pytest
 
 from helpers_flow import colour, moving, texture
+from helpers_ground_truth import ground_truth
 from kinema.errors import KinemaError, UsageError
 from kinema.flow import raft
 from kinema.flow.algorithms import ALGORITHMS, compute, gray_from_rgb, parameters
 from kinema.flow.encoding import encode
 
-GROUND_TRUTH = Path(__file__).parents[2] / "shared" / "data" / "flow_gt"
 CLASSIC = ("dis", "dis-fast", "dis-ultrafast", "farneback")
 MEAN_BOUND = {"dis": 0.05, "dis-fast": 0.2, "dis-ultrafast": 0.2, "farneback": 0.05}
 
@@ -38,12 +37,6 @@ def test_no_motion_is_exactly_zero(algorithm):
         assert not flow.any()
 
 
-def read_flo(path):
-    content = np.fromfile(path, np.float32)
-    width, height = content[1:3].view(np.int32)
-    return content[3:].reshape(height, width, 2).transpose(2, 0, 1)
-
-
 @pytest.mark.real
 @pytest.mark.parametrize("algorithm", CLASSIC)
 @pytest.mark.parametrize(
@@ -56,14 +49,9 @@ def read_flo(path):
     ],
 )
 def test_middlebury_ground_truth(algorithm, name, bounds):
-    folder = GROUND_TRUTH / name
-    if not folder.is_dir():
-        pytest.skip("needs ../shared/data")
-    pair = np.stack([cv2.imread(str(folder / f"frame{n}.png"), 0) for n in (10, 11)])
-    truth = read_flo(folder / "flow10.flo")
-    known = (np.abs(truth) < 1e9).all(axis=0)
-    error = np.linalg.norm(compute(pair, algorithm=algorithm)[0] - truth, axis=0)[known]
-    assert error.mean() < bounds[CLASSIC.index(algorithm)]
+    truth = ground_truth(name)
+    flow = compute(truth.pair, algorithm=algorithm)[0]
+    assert truth.mean_error(flow) < bounds[CLASSIC.index(algorithm)]
 
 
 @pytest.mark.parametrize("algorithm", CLASSIC)

@@ -1,7 +1,6 @@
 """TV-L1 against its equations in plain numpy, OpenCV, known motion and ground truth."""
 
 from dataclasses import replace
-from pathlib import Path
 
 import cv2
 import numpy as np
@@ -9,12 +8,12 @@ import pytest
 from numba import njit
 
 from helpers_flow import moving, texture
+from helpers_ground_truth import ground_truth
 from kinema.errors import UsageError
 from kinema.flow import tvl1 as tvl1_module
 from kinema.flow import tvl1_numba
 from kinema.flow.tvl1 import FAST, STANDARD, Tvl1Settings, tvl1
 
-GROUND_TRUTH = Path(__file__).parents[2] / "shared" / "data" / "flow_gt"
 PRESETS = {"standard": STANDARD, "fast": FAST}
 EPSILON = np.finfo(np.float32).eps
 
@@ -38,12 +37,6 @@ def turned_pair():
         second, *(flow + np.stack((x, y))), cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE
     )
     return np.stack((first, second)), flow
-
-
-def read_flo(path):
-    content = np.fromfile(path, np.float32)
-    width, height = content[1:3].view(np.int32)
-    return content[3:].reshape(height, width, 2).transpose(2, 0, 1)
 
 
 def plain_tvl1(first, second, settings):
@@ -311,12 +304,6 @@ def test_kernels_are_compiled_where_no_folder_can_be_written(monkeypatch):
     ],
 )
 def test_middlebury_ground_truth(name, standard, fast):
-    folder = GROUND_TRUTH / name
-    if not folder.is_dir():
-        pytest.skip("needs ../shared/data")
-    pair = np.stack([cv2.imread(str(folder / f"frame{n}.png"), 0) for n in (10, 11)])
-    truth = read_flo(folder / "flow10.flo")
-    known = (np.abs(truth) < 1e9).all(axis=0)
+    truth = ground_truth(name)
     for settings, bound in ((STANDARD, standard), (FAST, fast)):
-        error = np.linalg.norm(tvl1(pair, settings=settings)[0] - truth, axis=0)[known]
-        assert error.mean() < bound
+        assert truth.mean_error(tvl1(truth.pair, settings=settings)[0]) < bound
