@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
+from helpers_cli import kinema
 from helpers_scores import make_scores, random_scores
-from kinema import api
 from kinema.errors import KinemaError, UsageError
 from kinema.fusion import fuse, gain_per_class, search_weights
 from kinema.metrics import top_k
@@ -69,33 +69,57 @@ def test_l1_rule(weights, expected):
     assert fused.kind == "probabilities"
 
 
+# Logits whose softmax is made of halves and thirds, to the last bit.
+HALVES = make_scores([[0, 0, -2000], [1, 1, 1]], labels=[0, 2])
+OTHERS = make_scores([[-3000, 7, 7], [4, -2000, -2000]], labels=[0, 2])
+MADE = {
+    ("logits", "1,1"): (RGB, FLOW, [[1, 4, 0], [-2, 1, 3]]),
+    ("logits", "1,1.5"): (RGB, FLOW, [[0.5, 5.5, 0.5], [-3, -0.5, 2.5]]),
+    ("logits", "1/3,2/3"): (RGB, FLOW, [[0, 7 / 3, 1 / 3], [-4 / 3, -2 / 3, 2 / 3]]),
+    # Rows become [1/2, 1/2, 0], [1/3, 1/3, 1/3] and [0, 1/2, 1/2], [1, 0, 0].
+    ("softmax", "1,1"): (HALVES, OTHERS, [[1 / 4, 1 / 2, 1 / 4], [2 / 3, 1 / 6, 1 / 6]]),
+    ("softmax", "1,1.5"): (HALVES, OTHERS, [[1 / 5, 1 / 2, 3 / 10], [11 / 15, 2 / 15, 2 / 15]]),
+    ("softmax", "1/3,2/3"): (HALVES, OTHERS, [[1 / 6, 1 / 2, 1 / 3], [7 / 9, 1 / 9, 1 / 9]]),
+    ("l1", "1,1"): (RGB, FLOW, [[1 / 3, 13 / 24, 1 / 8], [0, 1 / 4, 1 / 4]]),
+    ("l1", "1,1.5"): (RGB, FLOW, [[4 / 15, 7 / 12, 3 / 20], [0, 1 / 5, 1 / 5]]),
+    ("l1", "1/3,2/3"): (RGB, FLOW, [[2 / 9, 11 / 18, 1 / 6], [0, 1 / 6, 1 / 6]]),
+}
+
+
+@pytest.mark.parametrize(("rule", "weights"), MADE)
+def test_matrices_of_other_systems_are_fused_to_the_last_digit(rule, weights, tmp_path):
+    """By the command, as files of two-stream-pytorch: the nearest float32 to the true value."""
+    rgb, flow, expected = MADE[rule, weights]
+    fused = fused_by_command(tmp_path, rgb.values, flow.values, rule=rule, weights=weights)
+    np.testing.assert_array_equal(fused.values, np.array(expected, np.float32))
+    assert fused.ids == ("run/v0", "wave/v1") and fused.labels.tolist() == [0, 2]
+    assert fused.kind == ("logits" if rule == "logits" else "probabilities")
+
+
 @pytest.mark.parametrize(
-    ("rule", "weights", "expected"),
+    ("weights", "expected"),
     [
-        ("logits", (1, 1), [[1, 4, 0], [-2, 1, 3]]),
-        ("logits", (1, 1.5), [[0.5, 5.5, 0.5], [-3, -0.5, 2.5]]),
-        ("l1", (1, 1), [[1 / 3, 13 / 24, 1 / 8], [0, 1 / 4, 1 / 4]]),
-        ("l1", (1, 1.5), [[4 / 15, 7 / 12, 3 / 20], [0, 1 / 5, 1 / 5]]),
+        ("1,1", [[3 / 8, 3 / 8, 1 / 4], [3 / 8, 1 / 4, 3 / 8]]),
+        ("1,1.5", [[7 / 20, 2 / 5, 1 / 4], [2 / 5, 1 / 4, 7 / 20]]),
+        ("1/3,2/3", [[1 / 3, 5 / 12, 1 / 4], [5 / 12, 1 / 4, 1 / 3]]),
     ],
 )
-def test_matrices_of_other_systems_are_fused_to_the_last_digit(rule, weights, expected, tmp_path):
-    """The same matrices as files of two-stream-pytorch: the nearest float32 to the true value."""
-    for name, stream in (("rgb", RGB), ("flow", FLOW)):
-        np.save(tmp_path / f"{name}.npy", stream.values)
-    (tmp_path / "list.txt").write_text("run/v0.avi 0\nwave/v1.avi 2\n")
-    (tmp_path / "classes.txt").write_text("run\njump\nwave\n")
-    fused, _, _ = api.fuse(
-        [tmp_path / "rgb.npy", tmp_path / "flow.npy"],
-        rule=rule,
-        weights=weights,
-        out=tmp_path / "fused.npz",
-        ids=tmp_path / "list.txt",
-        classes=tmp_path / "classes.txt",
-    )
+def test_matrices_of_probabilities_are_not_sent_through_the_softmax(weights, expected, tmp_path):
+    matrices = (np.array(rows, np.float32) for rows in (P_RGB, P_FLOW))
+    fused = fused_by_command(tmp_path, *matrices, rule="softmax", weights=weights)
     np.testing.assert_array_equal(fused.values, np.array(expected, np.float32))
-    read = load_scores(tmp_path / "fused.npz")
-    np.testing.assert_array_equal(read.values, fused.values)
-    assert read.ids == ("run/v0", "wave/v1") and read.labels.tolist() == [0, 2]
+
+
+def fused_by_command(folder, rgb, flow, *, rule, weights):
+    np.save(folder / "rgb.npy", rgb)
+    np.save(folder / "flow.npy", flow)
+    (folder / "list.txt").write_text("run/v0.avi 0\nwave/v1.avi 2\n")
+    (folder / "classes.txt").write_text("run\njump\nwave\n")
+    lists = ("--ids", folder / "list.txt", "--classes", folder / "classes.txt")
+    how = ("--rule", rule, "--weights", weights, "-o", folder / "fused.npz")
+    done = kinema("fuse", folder / "rgb.npy", folder / "flow.npy", *how, *lists)
+    assert done.code == 0, done.err
+    return load_scores(folder / "fused.npz")
 
 
 def test_rules_can_disagree_on_the_answer():

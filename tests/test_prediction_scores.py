@@ -9,9 +9,10 @@ import pytest
 import kinema
 from helpers_cli import STREAMS, FinishedRun, copy_of, video_like
 from kinema.engine.checkpoint import add_provenance, load_checkpoint, save_checkpoint
+from kinema.ensemble import find_checkpoints, load_ensemble
 from kinema.errors import KinemaError, UsageError
 from kinema.metrics import softmax
-from kinema.prediction import PredictOptions, find_checkpoints, find_sources, load_ensemble
+from kinema.prediction import PredictOptions, find_sources
 
 
 def videos_of(run: FinishedRun) -> list[Path]:

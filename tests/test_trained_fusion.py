@@ -8,6 +8,7 @@ from functools import cache
 
 import numpy as np
 import pytest
+from safetensors.numpy import load_file, save_file
 
 from helpers_scores import make_scores
 from kinema.errors import KinemaError, UsageError
@@ -17,7 +18,7 @@ from kinema.fusion_networks import fit_network
 from kinema.fusion_tables import train_table
 from kinema.metrics import log_loss, softmax, top_k
 from kinema.scores import load_scores, save_scores
-from kinema.trained_fusion import PENALTIES, STRENGTHS, _folds, fuse_trained
+from kinema.trained_fusion import PENALTIES, STRENGTHS, _folds, apply_trained, fuse_trained
 
 METHODS = ("weights", "svm", "mlp", "gated", "bilinear")
 NETWORKS = ("weights", "mlp", "gated", "bilinear")
@@ -217,6 +218,27 @@ def test_what_cannot_be_learned_from_is_refused():
     passes = [features_of(one, augmented=True) for one in TEST]
     with pytest.raises(KinemaError, match="random passes, which are for training"):
         fuse_trained(passes, [features_of(one) for one in TRAIN], method="svm")
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_what_was_learned_can_be_kept_as_plain_arrays(method, tmp_path):
+    """Through a file: the same bits for all videos, and the same figures for one alone."""
+    found = learned(method)
+    save_file(found.parameters, tmp_path / "fusion.safetensors")
+    kept = {
+        "facts": json.loads(json.dumps(found.facts)),
+        "parameters": load_file(tmp_path / "fusion.safetensors"),
+    }
+    again = apply_trained(TEST, **kept)
+    np.testing.assert_array_equal(again.values, found.scores.values)
+    assert (again.kind, again.fusion) == (found.scores.kind, found.scores.fusion)
+    one = [make_scores(s.values[7:8], ids=s.ids[7:8], classes=CLASSES) for s in TEST]
+    alone = apply_trained(one, **kept).values
+    np.testing.assert_allclose(alone, found.scores.values[7:8], atol=1e-6)
+    if method != "svm":  # something was learned at all
+        assert np.abs(alone - fuse(one).values).max() > 1e-4
+    with pytest.raises(UsageError, match=f"3 streams are given, but the fusion '{method}' was"):
+        apply_trained([*TEST, TEST[0]], **kept)
 
 
 @pytest.mark.parametrize("method", METHODS)

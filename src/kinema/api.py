@@ -7,19 +7,17 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from kinema.api_data import (
-    convert_flow,
-    doctor,
-    download,
-    export_index,
-    extract_flow,
-    frames,
-    index,
-    pack,
-    verify_flow,
-    verify_pack,
-)
-from kinema.api_motion import train_motion
+from kinema.api_data import convert_flow as convert_flow
+from kinema.api_data import doctor as doctor
+from kinema.api_data import download as download
+from kinema.api_data import export_index as export_index
+from kinema.api_data import extract_flow as extract_flow
+from kinema.api_data import frames as frames
+from kinema.api_data import index as index
+from kinema.api_data import pack as pack
+from kinema.api_data import verify_flow as verify_flow
+from kinema.api_data import verify_pack as verify_pack
+from kinema.api_motion import train_motion as train_motion
 from kinema.config import Config, override
 
 if TYPE_CHECKING:
@@ -30,38 +28,10 @@ if TYPE_CHECKING:
     from kinema.pipeline import RunOptions
     from kinema.prediction import Predictions, PredictOptions
     from kinema.scores import Scores
+    from kinema.stored_fusion import Fusion
     from kinema.testing import Part, TestOptions
     from kinema.trained_fusion import Method, TrainedFusion
     from kinema.training_speed import TrainBench
-
-__all__ = [
-    "bench_train",
-    "checks",
-    "compare",
-    "convert_flow",
-    "demo",
-    "doctor",
-    "download",
-    "export_index",
-    "extract_features",
-    "extract_flow",
-    "frames",
-    "fuse",
-    "fuse_trained",
-    "index",
-    "list_models",
-    "pack",
-    "predict",
-    "report",
-    "run",
-    "test",
-    "train",
-    "train_motion",
-    "verify_flow",
-    "verify_pack",
-    "with_sources",
-    "write_overlays",
-]
 
 
 def train(
@@ -96,6 +66,7 @@ def train(
         Path(index_folder),
         flow_store=Path(flow_store) if flow_store else None,
         frame_store=Path(frame_store) if frame_store else None,
+        modalities=(modality, override(config, overrides).second.modality),
     )
     return train_network(override(config, overrides), Path(out), device=device)
 
@@ -106,17 +77,20 @@ def with_sources(
     *,
     flow_store: Path | None = None,
     frame_store: Path | None = None,
+    modalities: Sequence[str] = (),
 ) -> Config:
     """Return `config` for an index and its stores, with the settings that the flow was made by.
 
-    All are kept as absolute paths: a checkpoint is used from any folder.
+    All are kept as absolute paths: a checkpoint is used from any folder. A store that none of the
+    `modalities` (that of `config`, unless they are given) reads is left out.
     """
     from kinema.datasets.index import absolute
 
     data = dataclasses.replace(config.data, index=str(absolute(index_folder)))
-    if frame_store and data.modality != "flow":
+    modalities = modalities or (data.modality,)
+    if frame_store and {"rgb", "rgbdiff"} & set(modalities):
         data = dataclasses.replace(data, frame_store=str(absolute(frame_store)))
-    if flow_store and data.modality == "flow":
+    if flow_store and "flow" in modalities:
         from kinema.engine.items import with_stored_flow
 
         data = with_stored_flow(data, flow_store)
@@ -221,6 +195,36 @@ def fuse_trained(
     if out:
         save_scores(found.scores, Path(out))
     return found
+
+
+def save_fused(
+    out: Path | str,
+    checkpoints: Sequence[Path | str],
+    *,
+    scores: Sequence[Path | str],
+    fusion: Fusion,
+    train_on: Sequence[Path | str] = (),
+) -> None:
+    """Write the networks of several streams and their fusion to one file.
+
+    Args:
+        out: the file, .safetensors; `predict` and `test` take it.
+        checkpoints: of one stream each, or the folder of a run.
+        scores: their score files, which were fused, in the same order.
+        fusion: ``average_by(rule, weights)`` or ``as_learned(what fuse_trained gave)``, of
+            `kinema.stored_fusion`.
+        train_on: the score files that weights were searched on, or that it was learned on.
+    """
+    from kinema.ensemble import find_checkpoints
+    from kinema.fused_checkpoint import save_fused as write_fused
+
+    write_fused(
+        Path(out),
+        find_checkpoints([Path(path) for path in checkpoints]),
+        scores=[Path(path) for path in scores],
+        fusion=fusion,
+        train_on=[Path(path) for path in train_on],
+    )
 
 
 def compare(

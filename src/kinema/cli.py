@@ -209,8 +209,8 @@ def test(
 
     Writes a score file beside each checkpoint: scores/PART.npz, or scores/PART-PROTOCOL.npz.
     """
+    from kinema.ensemble import find_checkpoints
     from kinema.metrics import describe, summary
-    from kinema.prediction import find_checkpoints
     from kinema.testing import TestOptions
 
     files = find_checkpoints(checkpoints)

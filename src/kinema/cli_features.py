@@ -51,8 +51,8 @@ def features(
 
     One file per checkpoint and part: FOLDER/STREAM-PART.safetensors. A stopped extraction goes on.
     """
+    from kinema.ensemble import find_checkpoints
     from kinema.feature_run import FeatureOptions
-    from kinema.prediction import find_checkpoints
     from kinema.testing import TestOptions
 
     options = FeatureOptions(

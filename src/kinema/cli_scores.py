@@ -8,12 +8,14 @@ import typer
 
 from kinema import api
 from kinema.cli_options import (
+    FUSED_CHECKPOINTS,
     FUSION_METHOD,
     FUSION_SEED,
     HTML_FILE,
     LIST_OF_CLASSES,
     LIST_OF_IDS,
     NUM_SPLITS,
+    SAVE_FUSED,
     SCORE_FILE,
     SCORE_FILES,
     SEARCH_ON,
@@ -46,22 +48,28 @@ def fuse(
     seed: Annotated[int, FUSION_SEED] = 0,
     splits: Annotated[int, NUM_SPLITS] = 0,
     out: Annotated[Path | None, SCORE_FILE] = None,
+    checkpoints: Annotated[str, FUSED_CHECKPOINTS] = "",
+    save: Annotated[Path | None, SAVE_FUSED] = None,
     ids: Annotated[Path | None, LIST_OF_IDS] = None,
     classes: Annotated[Path | None, LIST_OF_CLASSES] = None,
 ) -> None:
     """Fuse score files by video id, also of older systems.
 
     By a rule and weights, or as it is learned on other videos (--train-on, --method). With
-    --splits 3, {} in the names stands for 1, 2 and 3; the means over the splits are shown.
+    --splits 3, {} in the names stands for 1, 2 and 3; the means over the splits are shown. With
+    --save, the networks and their fusion become one file.
     """
     from kinema.metrics import mean_over_splits
+    from kinema.stored_fusion import as_learned, average_by
 
     if len(paths) < 2:
         raise UsageError(f"Only {paths[0]} is given: fusion needs two score files at least.")
     _check_kind_of_fusion(rule, weights, search_on, train_on, method, seed)
     validation = [Path(name) for name in words(search_on or train_on)]
-    outs = [score_path(out)] if out else []
-    check_split_names([*paths, *validation, *outs], splits)
+    outs, saves = [score_path(out)] if out else [], _saves(save, checkpoints)
+    networks = [Path(name) for name in words(checkpoints)]
+    check_split_names([*paths, *validation, *outs, *saves, *networks], splits)
+    name: Any = rule.value if rule else "softmax"
     per_split = []
     for split in range(1, splits + 1) or [0]:
         files, others = of_split(paths, split), of_split(validation, split)
@@ -70,25 +78,41 @@ def fuse(
             learned = api.fuse_trained(
                 files, others, method=method.value, seed=seed, out=target, ids=ids, classes=classes
             )
+            fusion = as_learned(learned) if saves else None
             per_split.append(_show_learned(learned, method.value, split))
-            continue
-        name: Any = rule.value if rule else "softmax"
-        fused, chosen, streams = api.fuse(
-            files,
-            rule=name,
-            weights=numbers(weights) or None,
-            search_on=others,
-            out=target,
-            ids=ids,
-            classes=classes,
-        )
-        shown = [str(path) for path in paths]
-        per_split.append(_show_added(shown, fused, chosen, streams, rule=name, split=split))
+        else:
+            fused, chosen, streams = api.fuse(
+                files,
+                rule=name,
+                weights=numbers(weights) or None,
+                search_on=others,
+                out=target,
+                ids=ids,
+                classes=classes,
+            )
+            fusion, shown = average_by(name, chosen), [str(path) for path in paths]
+            per_split.append(_show_added(shown, fused, chosen, streams, rule=name, split=split))
+        if saves and fusion:
+            kept, own = of_split(saves, split)[0], of_split(networks, split)
+            api.save_fused(kept, own, scores=files, fusion=fusion, train_on=others)
     if splits:
         names = per_split[0]
         show_split_means({name: mean_over_splits([f[name] for f in per_split]) for name in names})
     for path in outs:
         show(f"Scores: {path}")
+    for path in saves:
+        show(f"Fused checkpoint: {path}")
+
+
+def _saves(save: Path | None, checkpoints: str) -> list[Path]:
+    if bool(save) != bool(checkpoints):
+        raise UsageError(
+            "--save and --checkpoints belong together: the file to write, and the checkpoint of "
+            "every score file in the same order (or the folder of the run)."
+        )
+    if save and save.suffix != ".safetensors":
+        raise UsageError(f"--save {save} is not possible: a checkpoint ends in .safetensors.")
+    return [save] if save else []
 
 
 def _check_kind_of_fusion(

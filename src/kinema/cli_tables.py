@@ -87,15 +87,20 @@ def show_comparison(comparison: "Comparison", a: Path, b: Path) -> None:
 
 
 def show_predictions(found: "Predictions", count: int) -> None:
-    """Show the most probable class of each video, and the next ones."""
+    """Show the most probable class of each video, what each of several streams gives it, others."""
     if not found.rows:
         return
     rows = []
+    fused = len(found.rows[0].by_stream) > 1
     for row in found.rows:
         (label, share), *others = row.top(found.classes, count)
         then = ", ".join(f"{name} {100 * other:.1f}" for name, other in others)
-        rows.append((str(row.source), label, f"{100 * share:.1f} %", then))
-    columns = ("video", "class", "", "then, %" if count > 1 else "")
+        place = found.classes.index(label)
+        alone = ", ".join(f"{name} {100 * p[place]:.1f}" for name, p in row.by_stream.items())
+        shown = (str(row.source), label, f"{100 * share:.1f} %", then)
+        rows.append((*shown, alone) if fused else shown)
+    columns: tuple[str, ...] = ("video", "class", "", "then, %" if count > 1 else "")
+    columns = (*columns, "by stream, %") if fused else columns
     table("", columns, rows, paths=True)
 
 

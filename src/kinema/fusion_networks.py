@@ -8,10 +8,10 @@ Shapes: S streams, R rows, K classes, D numbers per stream.
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from itertools import combinations
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -50,6 +50,18 @@ class FusionNetwork:
             "weights": bias_S.softmax(0).tolist(),
             "temperatures": log_t_S.exp().tolist(),
         }
+
+    def arrays(self) -> dict[str, NDArray[Any]]:
+        """Return what was learned, by the place of each parameter."""
+        return {f"{place:02}": value.numpy() for place, value in enumerate(self.parameters)}
+
+    @classmethod
+    def of_arrays(
+        cls, method: NetworkMethod, arrays: Mapping[str, NDArray[Any]]
+    ) -> "FusionNetwork":
+        """Return the network of what `arrays` gave."""
+        tensors = (torch.tensor(arrays[name]) for name in sorted(arrays))
+        return cls(method=method, parameters=tuple(tensors))
 
 
 @dataclass(frozen=True, kw_only=True)

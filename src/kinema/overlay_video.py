@@ -14,11 +14,12 @@ from kinema.data.items import ClipItem
 from kinema.engine.evaluate import TestSettings, clip_probabilities
 from kinema.engine.protocols import Protocol
 from kinema.engine.runtime import Runtime, runtime
+from kinema.ensemble import Ensemble, load_ensemble
 from kinema.errors import KinemaError
 from kinema.flow.encoding import decode
 from kinema.flow.live import LiveFlow
 from kinema.overlay import draw_panel, flow_colour
-from kinema.prediction import Ensemble, PredictOptions, load_ensemble
+from kinema.prediction import PredictOptions
 from kinema.video.reader import VideoReader
 from kinema.video.writer import VideoWriter
 
@@ -95,17 +96,16 @@ def _history(ensemble: Ensemble, source: Path, place: Runtime) -> NDArray[np.flo
     moments = int(np.clip(num_frames // _FRAMES_PER_MOMENT, 1, _MOST_MOMENTS))
     protocol = Protocol(name="over-time", rule="uniform", num_clips=moments, resize="train")
     item = ClipItem(id=str(source), path=source, label=-1, num_frames=num_frames, fps=fps)
-    total_SK = np.zeros((moments, len(ensemble.classes)), np.float64)
-    for checkpoint, weight in zip(ensemble.streams.values(), ensemble.weights, strict=True):
+    streams_SK = []
+    for checkpoint in ensemble.streams.values():
         data = replace(checkpoint.config.data, workers=0, flow_store="")
         settings = TestSettings(
             config=replace(checkpoint.config, data=data),
             protocol=protocol,
             classes=ensemble.classes,
         )
-        probabilities_SK = clip_probabilities(checkpoint.network, item, settings, runtime=place)
-        total_SK += weight * probabilities_SK
-    return (total_SK / sum(ensemble.weights)).astype(np.float32)
+        streams_SK.append(clip_probabilities(checkpoint.network, item, settings, runtime=place))
+    return ensemble.fuse_moments(streams_SK)
 
 
 def _write(

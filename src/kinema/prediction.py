@@ -12,14 +12,13 @@ from numpy.typing import NDArray
 from kinema.console import track
 from kinema.data.items import ClipItem
 from kinema.datasets.listing import is_video, video_files
-from kinema.engine.checkpoint import Checkpoint, load_checkpoint
+from kinema.engine.checkpoint import Checkpoint
 from kinema.engine.evaluate import TestSettings, evaluate
 from kinema.engine.protocols import Protocol, find_protocol
 from kinema.engine.runtime import Precision, Runtime, runtime
-from kinema.errors import KinemaError, UsageError
-from kinema.files import read_json
-from kinema.fusion import Rule, fuse
-from kinema.metrics import softmax
+from kinema.ensemble import Ensemble, load_ensemble, probabilities_of
+from kinema.errors import KinemaError
+from kinema.fusion import fuse
 from kinema.scores import Scores
 from kinema.video.container import check_complete
 from kinema.video.frames import open_frames
@@ -83,27 +82,13 @@ class Predictions:
         }
 
 
-@dataclass(frozen=True, kw_only=True)
-class Ensemble:
-    """Checkpoints that are used together, by stream name, and how their scores become one."""
-
-    streams: dict[str, Checkpoint]
-    weights: tuple[float, ...]
-    rule: Rule
-
-    @property
-    def classes(self) -> tuple[str, ...]:
-        """Class names in the order of the outputs."""
-        return next(iter(self.streams.values())).classes
-
-
 def predict(
     checkpoints: Sequence[Path], sources: Sequence[str], *, options: PredictOptions | None = None
 ) -> Predictions:
     """Classify videos with one checkpoint, or with several that are fused as their run did.
 
     Args:
-        checkpoints: ``.safetensors`` files, or run folders.
+        checkpoints: ``.safetensors`` files, or run folders; or one fused checkpoint.
         sources: video files, folders (all videos below) and glob patterns.
         options: protocol, fusion weights, device.
 
@@ -117,6 +102,9 @@ def predict(
         device=options.device, precision=options.precision, threads=options.threads
     ) as place:
         ensemble = load_ensemble(checkpoints, device=str(place.device), weights=options.weights)
+        if ensemble.stored:
+            wanted = [_settings(one, options.protocol) for one in ensemble.streams.values()]
+            ensemble.stored.check_kinds([one.protocol.average for one in wanted])
         items, failures = _open_all(paths)
         scored: dict[str, _Scored] = {}
         for name, checkpoint in ensemble.streams.items():
@@ -154,90 +142,6 @@ def find_sources(sources: Sequence[str]) -> list[Path]:
 
 def _videos_of(path: Path) -> list[Path]:
     return video_files(path) if path.is_dir() else [path]
-
-
-def find_checkpoints(paths: Sequence[Path]) -> list[Path]:
-    """Expand the folders of runs, and of single trainings, to their checkpoints.
-
-    Raises:
-        KinemaError: none given, or a folder without a finished run.
-    """
-    found: list[Path] = []
-    for path in paths:
-        results, best = path / "results.json", path / "best.safetensors"
-        if not path.is_dir():
-            found.append(path)
-        elif results.is_file():
-            streams = read_json(results)["streams"].values()
-            found += [path / stream["checkpoint"] for stream in streams]
-        elif best.is_file():
-            found.append(best)
-        else:
-            raise KinemaError(
-                f"{path} is not the folder of a finished run (no results.json) or training (no "
-                "best.safetensors): give a checkpoint file, or let `kinema run` go to its end."
-            )
-    if not found:
-        raise KinemaError("No checkpoint: give at least one .safetensors file or a run folder.")
-    return found
-
-
-def load_ensemble(
-    checkpoints: Sequence[Path], *, device: str, weights: Sequence[float] = ()
-) -> Ensemble:
-    """Load checkpoints, or those of run folders, with the weights and the rule of their fusion.
-
-    Args:
-        checkpoints: files or folders.
-        device: where the networks go.
-        weights: one per checkpoint; empty: as a fusion on validation videos found them, or equal.
-
-    Raises:
-        KinemaError: none given, or their classes differ.
-        UsageError: weights that do not fit.
-    """
-    paths = find_checkpoints(checkpoints)
-    streams: dict[str, Checkpoint] = {}
-    for path in paths:
-        checkpoint = load_checkpoint(path, device=device)
-        name = checkpoint.config.data.modality
-        streams[name if name not in streams else f"{name}-{len(streams) + 1}"] = checkpoint
-        first = next(iter(streams.values()))
-        if checkpoint.classes != first.classes:
-            raise KinemaError(
-                f"{path} was trained on other classes ({_some(checkpoint.classes)}) than "
-                f"{paths[0]} ({_some(first.classes)}): only checkpoints of the same data set can "
-                "be used together."
-            )
-    facts = [stream.info.provenance for stream in streams.values()]
-    by_logits = all(fact.get("fusion_rule") == "logits" for fact in facts)
-    return Ensemble(
-        streams=streams,
-        weights=_checked(weights, list(streams)) if weights else _known_weights(facts),
-        rule="logits" if by_logits else "softmax",
-    )
-
-
-def _some(classes: Sequence[str]) -> str:
-    names = ", ".join(classes[:3])
-    return f"{len(classes)}: {names}{', …' if len(classes) > 3 else ''}"
-
-
-def _known_weights(facts: Sequence[dict[str, Any]]) -> tuple[float, ...]:
-    """Return the weights that a fusion noted in the checkpoints, or equal ones."""
-    found = tuple(float(fact.get("fusion_weight", 0.0)) for fact in facts)
-    known = all("fusion_weight" in fact for fact in facts) and sum(found) > 0
-    return found if known and len(found) > 1 else (1.0,) * len(facts)
-
-
-def _checked(weights: Sequence[float], names: Sequence[str]) -> tuple[float, ...]:
-    if len(weights) != len(names) or min(weights) < 0 or sum(weights) <= 0:
-        raise UsageError(
-            f"The fusion weights {', '.join(f'{w:g}' for w in weights)} do not fit the "
-            f"{len(names)} checkpoints ({', '.join(names)}): give one for each, none below zero "
-            "and one above."
-        )
-    return tuple(weights)
 
 
 def _open_all(paths: Sequence[Path]) -> tuple[list[ClipItem], list[tuple[Path, str]]]:
@@ -284,14 +188,17 @@ class _Scored:
     rows: dict[str, NDArray[np.float32]]
     protocol: Protocol
 
+    @property
+    def summed(self) -> int:
+        """How many views are summed in a score."""
+        return self.protocol.num_views if self.protocol.aggregate == "sum" else 1
+
     def scores(self, ids: Sequence[str], classes: tuple[str, ...]) -> Scores:
-        """Return the scores of some videos; sums over views are brought to the size of one."""
-        views = self.protocol.num_views if self.protocol.aggregate == "sum" else 1
-        is_mean_of_softmax = self.protocol.average == "probabilities"
+        """Return the scores of some videos, as a test gives them."""
         return Scores(
             ids=tuple(ids),
-            values=np.stack([self.rows[name] for name in ids]) / np.float32(views),
-            kind="probabilities" if is_mean_of_softmax else "logits",
+            values=np.stack([self.rows[name] for name in ids]),
+            kind=self.protocol.average,
             labels=np.full(len(ids), -1),
             classes=classes,
         )
@@ -328,25 +235,31 @@ def _fused(
     items: Sequence[ClipItem], scored: dict[str, _Scored], ensemble: Ensemble
 ) -> tuple[Prediction, ...]:
     ids = [item.id for item in items]
-    streams = {name: part.scores(ids, ensemble.classes) for name, part in scored.items()}
-    alone = {name: _probabilities(scores) for name, scores in streams.items()}
-    can_add_logits = all(scores.kind == "logits" for scores in streams.values())
-    rule = ensemble.rule if can_add_logits else "softmax"
-    # As a mean, not a sum, whatever the size of the weights: probabilities, not all or nothing.
-    weights = [weight / sum(ensemble.weights) for weight in ensemble.weights]
-    together = _probabilities(fuse(list(streams.values()), rule=rule, weights=weights))
+    tested = [part.scores(ids, ensemble.classes) for part in scored.values()]
+    summed = [part.summed for part in scored.values()]
+    # Sums over views are brought to the size of one.
+    streams = [_smaller(scores, size) for scores, size in zip(tested, summed, strict=True)]
+    if ensemble.stored:
+        together = ensemble.stored.fuse(tested)
+        if ensemble.stored.rule == "logits":  # to the size of one view of one stream
+            together = _smaller(together, float(np.dot(ensemble.weights, summed)))
+    else:
+        can_add_logits = all(scores.kind == "logits" for scores in streams)
+        rule = ensemble.rule if can_add_logits else "softmax"
+        # As a mean, not a sum, whatever the size of the weights: probabilities, not all or nothing.
+        weights = [weight / sum(ensemble.weights) for weight in ensemble.weights]
+        together = fuse(streams, rule=rule, weights=weights)
+    alone = {name: probabilities_of(scores) for name, scores in zip(scored, streams, strict=True)}
+    probabilities = probabilities_of(together)
     return tuple(
         Prediction(
             source=item.path,
-            probabilities=together[row],
+            probabilities=probabilities[row],
             by_stream={name: values[row] for name, values in alone.items()},
         )
         for row, item in enumerate(items)
     )
 
 
-def _probabilities(scores: Scores) -> NDArray[np.float32]:
-    """Return float32 (videos, classes)."""
-    if scores.kind == "probabilities":
-        return scores.values
-    return softmax(scores.values.astype(np.float64)).astype(np.float32)
+def _smaller(scores: Scores, size: float) -> Scores:
+    return replace(scores, values=scores.values / np.float32(size)) if size != 1 else scores

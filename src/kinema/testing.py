@@ -9,9 +9,10 @@ from kinema.datasets.index import check_files, read_index
 from kinema.engine.checkpoint import Checkpoint, load_checkpoint
 from kinema.engine.evaluate import TestSettings, evaluate
 from kinema.engine.items import part_items
-from kinema.engine.protocols import find_protocol
-from kinema.engine.runtime import Precision, runtime
+from kinema.engine.protocols import Protocol, find_protocol
+from kinema.engine.runtime import Precision, Runtime, runtime
 from kinema.errors import KinemaError
+from kinema.fused_checkpoint import is_fused, load_fused
 from kinema.scores import Scores, save_scores
 
 Part = Literal["train", "val", "test"]
@@ -38,7 +39,8 @@ def score_checkpoint(
 ) -> Scores:
     """Score every video of a part and write the score file `out`.
 
-    Under `torchrun`, the videos are shared out and the first process writes.
+    A fused checkpoint's streams are scored one after the other, and their scores are fused. Under
+    `torchrun`, the videos are shared out and the first process writes.
 
     Raises:
         KinemaError: no such part, labels that the network does not know, or missing files.
@@ -47,26 +49,42 @@ def score_checkpoint(
     with runtime(
         device=options.device, precision=options.precision, threads=options.threads
     ) as place:
-        checkpoint = load_checkpoint(path, device=place.device)
-        data = data_config(checkpoint, options)
-        index = read_index(Path(data.index))
-        check_files(index)
-        items = part_items(index, part, classes=checkpoint.classes, data=data)
-        if not items:
-            raise KinemaError(f"{data.index} has no video in the part '{part}'.")
-        settings = TestSettings(
-            config=replace(checkpoint.config, data=data),
-            protocol=(find_protocol(options.protocol) if options.protocol else checkpoint.protocol),
-            classes=checkpoint.classes,
-            checkpoint_hash=checkpoint.hash,
-            views_per_pass=options.views_per_pass,
-            show_progress=place.is_main,
-        )
-        scores = evaluate(checkpoint.network, items, settings, runtime=place)
+        if is_fused(path):
+            fused = load_fused(path, device=place.device)
+            streams = fused.streams.values()
+            protocols = [_protocol(stream, options) for stream in streams]
+            fused.fusion.check_kinds([protocol.average for protocol in protocols])
+            scores = fused.fusion.fuse([_scores(one, part, options, place) for one in streams])
+        else:
+            checkpoint = load_checkpoint(path, device=place.device)
+            scores = _scores(checkpoint, part, options, place)
         if place.is_main:
             save_scores(scores, out)
         place.barrier()
     return scores
+
+
+def _scores(checkpoint: Checkpoint, part: Part, options: TestOptions, place: Runtime) -> Scores:
+    data = data_config(checkpoint, options)
+    index = read_index(Path(data.index))
+    check_files(index)
+    config = replace(checkpoint.config, data=data)
+    items = part_items(index, part, classes=checkpoint.classes, config=config)
+    if not items:
+        raise KinemaError(f"{data.index} has no video in the part '{part}'.")
+    settings = TestSettings(
+        config=config,
+        protocol=_protocol(checkpoint, options),
+        classes=checkpoint.classes,
+        checkpoint_hash=checkpoint.hash,
+        views_per_pass=options.views_per_pass,
+        show_progress=place.is_main,
+    )
+    return evaluate(checkpoint.network, items, settings, runtime=place)
+
+
+def _protocol(checkpoint: Checkpoint, options: TestOptions) -> Protocol:
+    return find_protocol(options.protocol) if options.protocol else checkpoint.protocol
 
 
 def data_config(checkpoint: Checkpoint, options: TestOptions) -> DataConfig:

@@ -5,7 +5,7 @@ Shapes: N videos, K classes.
 
 import json
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal, get_args
 
@@ -27,10 +27,17 @@ _FOR_FEATURES = ("svm", "mlp")
 
 @dataclass(frozen=True, kw_only=True)
 class TrainedFusion:
-    """Fused scores, and what was learned: the method, its settings and its parameters."""
+    """Fused scores, and what was learned.
+
+    Attributes:
+        scores: of the streams that were fused.
+        facts: method, settings, and what can be read off.
+        parameters: plain arrays by name, from which `apply_trained` gives the same bits again.
+    """
 
     scores: Scores
     facts: dict[str, Any]
+    parameters: dict[str, NDArray[Any]]
 
 
 def fuse_trained(
@@ -83,17 +90,47 @@ def fuse_trained(
         grid, both = tuple(grid[i] for i in kept), [both[i] for i in kept]
     held_out = [wrong if method == "svm" else loss for loss, wrong in both]
     best = _least(held_out) if method == "svm" else _simplest(held_out)
-    predict, learned = fit(train, grid[best])
+    learned = fit(train, grid[best])
     facts = {
         "method": method,
         "C" if method == "svm" else "strength": grid[best] if grid[best] < math.inf else "average",
-        **learned,
+        **learned.facts,
         "held_out": {"log_loss" if method != "svm" else "error": float(held_out[best].mean())},
         "trained_on": len(train.ids),
         "streams": ["features" if isinstance(one, Features) else "scores" for one in streams],
         "seed": seed,
     }
-    return TrainedFusion(scores=_scores(predict(test), test, streams, facts), facts=facts)
+    return TrainedFusion(
+        scores=_scores(learned.predict(test), test, streams, facts),
+        facts=facts,
+        parameters=learned.parameters,
+    )
+
+
+def apply_trained(
+    streams: Sequence[Stream],
+    *,
+    facts: Mapping[str, Any],
+    parameters: Mapping[str, NDArray[Any]],
+) -> Scores:
+    """Fuse `streams` as `fuse_trained` learned it before.
+
+    Args:
+        streams: the same streams in the same order, with the classes in the same order.
+        facts: of the `TrainedFusion`.
+        parameters: of the same.
+
+    Raises:
+        UsageError: another number of streams.
+    """
+    if len(streams) != len(facts["streams"]):
+        raise UsageError(
+            f"{len(streams)} streams are given, but the fusion '{facts['method']}' was learned "
+            f"on {len(facts['streams'])}: give the same ones in the same order."
+        )
+    table = test_table(streams)
+    predict = _prediction(facts["method"], parameters)
+    return _scores(predict(table), table, streams, facts)
 
 
 def _check(streams: Sequence[Stream], training: Sequence[Stream], method: str) -> None:
@@ -134,24 +171,46 @@ def _refuse_shared(train: StreamTable, test: StreamTable) -> None:
 
 
 _Predict = Callable[[StreamTable], NDArray[np.float64]]
-_Fit = Callable[[StreamTable, float], tuple[_Predict, dict[str, Any]]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Learned:
+    predict: _Predict
+    parameters: dict[str, NDArray[Any]]
+    facts: dict[str, Any]
+
+
+_Fit = Callable[[StreamTable, float], _Learned]
 
 
 def _fitting(method: Method, seed: int) -> _Fit:
     if method == "svm":
         from kinema.fusion_svm import fit_svm
 
-        def fit(table: StreamTable, value: float) -> tuple[_Predict, dict[str, Any]]:
-            return fit_svm(table, c=value, seed=seed).decisions, {}
+        def fit(table: StreamTable, value: float) -> _Learned:
+            machine = fit_svm(table, c=value, seed=seed)
+            return _Learned(predict=machine.decisions, parameters=machine.arrays(), facts={})
 
         return fit
     from kinema.fusion_networks import fit_network
 
-    def fit_one(table: StreamTable, value: float) -> tuple[_Predict, dict[str, Any]]:
+    def fit_one(table: StreamTable, value: float) -> _Learned:
         network = fit_network(method, table, strength=value, seed=seed)
-        return network.log_probabilities, network.facts()
+        return _Learned(
+            predict=network.log_probabilities, parameters=network.arrays(), facts=network.facts()
+        )
 
     return fit_one
+
+
+def _prediction(method: Method, parameters: Mapping[str, NDArray[Any]]) -> _Predict:
+    if method == "svm":
+        from kinema.fusion_svm import FusionSvm
+
+        return FusionSvm.of_arrays(parameters).decisions
+    from kinema.fusion_networks import FusionNetwork
+
+    return FusionNetwork.of_arrays(method, parameters).log_probabilities
 
 
 def _folds(table: StreamTable, seed: int) -> NDArray[np.int64]:
@@ -178,8 +237,8 @@ def _held_out(
         inside, outside = folds != part, folds == part
         if not outside.any() or len(np.unique(table.labels[inside])) < 2:
             continue  # nothing to learn from
-        predict, _ = fit(_part(table, inside), value)
-        predicted, labels = predict(_part(table, outside)), table.labels[outside]
+        learned = fit(_part(table, inside), value)
+        predicted, labels = learned.predict(_part(table, outside)), table.labels[outside]
         losses[outside] = -predicted[np.arange(len(labels)), labels]
         wrong[outside] = predicted.argmax(1) != labels
     return losses, wrong
@@ -215,7 +274,7 @@ def _scores(
     found: NDArray[np.float64],
     table: StreamTable,
     streams: Sequence[Stream],
-    facts: dict[str, Any],
+    facts: Mapping[str, Any],
 ) -> Scores:
     is_svm = facts["method"] == "svm"
     return Scores(
@@ -226,5 +285,5 @@ def _scores(
         classes=table.classes,
         protocol=" + ".join(dict.fromkeys(one.protocol for one in streams if one.protocol)),
         checkpoint=" + ".join(dict.fromkeys(one.checkpoint for one in streams if one.checkpoint)),
-        fusion=json.dumps(facts),
+        fusion=json.dumps(dict(facts)),
     )

@@ -15,6 +15,8 @@ from torch import Tensor
 
 from kinema.errors import KinemaError
 
+FUSED_ENTRY = "kinema-fused"
+"""The entry of a file that holds several networks and their fusion."""
 _CONTAINERS = ("state_dict", "model_state_dict", "model", "network", "ema")
 _WRAPPERS = re.compile(r"^(?:(?:module|_orig_mod|base_model|backbone)\.)+")
 _OUTSIDE_BACKBONE = ("input_bn.", "consensus.")
@@ -100,6 +102,11 @@ def _read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
         raise KinemaError(
             f"{path} is not a complete safetensors file ({error}): fetch or copy it again."
         ) from error
+    if FUSED_ENTRY in metadata:
+        raise KinemaError(
+            f"{path} holds several networks and their fusion, so it cannot be model.weights: give "
+            "the checkpoint of one stream."
+        )
     return tensors, json.loads(metadata.get("kinema", "{}"))
 
 
