@@ -26,7 +26,7 @@ from kinema.api import with_sources
 from kinema.config import Config, override
 from kinema.datasets.index import Index, read_index, write_index
 from kinema.engine.log import read_metrics
-from kinema.engine.optim import build_optimizer
+from kinema.engine.optim import Part, build_optimizer
 from kinema.engine.runtime import runtime
 from kinema.engine.train import train
 from kinema.models.modality import MODALITIES
@@ -76,7 +76,7 @@ def bare(config: Config, network: nn.Module, *, num_clips: int, num_classes: int
     data, batch = config.data, config.train.batch_size
     modality = MODALITIES[data.modality]
     network.train()
-    optimizer = build_optimizer(network, config.optim, modality=data.modality)
+    optimizer = build_optimizer([Part(network, data.modality)], config.optim)
     images, channels = modality.images_read(data.stack), modality.channels_per_image
     shape = (batch, data.num_segments, images, channels, data.crop, data.crop)
     x_BNTCHW = torch.randint(0, 256, shape, dtype=torch.uint8)

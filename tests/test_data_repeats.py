@@ -1,6 +1,5 @@
 """Repeated augmentation: several clips of a video for one reading of it."""
 
-import numpy as np
 import pytest
 import torch
 
@@ -40,10 +39,10 @@ def test_every_clip_is_cut_from_its_own_images(monkeypatch):
     together = data.clips(1, epoch=4)
     for repeat, (x_NTCHW, _, _) in enumerate(together):
         seed = (7, 4, 1, repeat) if repeat else (7, 4, 1)
-        video = data._reader.open(1)
-        plan = data._plan(video, seed)
-        read = np.unique(plan[1])
-        assert torch.equal(data._cut(1, plan, read, video.read(read.tolist()))[0], x_NTCHW)
+        video = data.open(1)
+        drawn, indices = data.draw(video, seed)
+        (alone,) = data.cut(video, [drawn], [indices])
+        assert torch.equal(alone, x_NTCHW)
 
 
 def test_a_video_is_opened_and_read_once(monkeypatch):

@@ -7,57 +7,20 @@ import numpy as np
 import pytest
 import torch
 
-from helpers_data import NoiseSource, make_items, stand_in
-from kinema.config import override
-from kinema.engine.evaluate import TestSettings, clip_probabilities, evaluate
+from helpers_data import stand_in
+from helpers_noise import NUM_CLASSES, NUM_IMAGES, items_of, network_of, settings_of, source
+from kinema.engine.evaluate import clip_probabilities, evaluate
 from kinema.engine.protocols import PROTOCOLS, Protocol
 from kinema.engine.runtime import Runtime
 from kinema.errors import KinemaError, UsageError
-from kinema.models.network import build_network
-from kinema.recipes import recipe
 
 CPU = Runtime(device=torch.device("cpu"))
-NUM_CLASSES, NUM_IMAGES = 5, 60
-CLASSES = tuple("abcde")
 
 
 @pytest.fixture(autouse=True)
 def noise_videos(monkeypatch):
     """Videos of 60 images of 64x48 pixels, 4 of them, without files."""
     stand_in(monkeypatch, source)
-
-
-def source(number, spec):
-    channels = 3 if spec.stream == "rgb" else 2
-    return NoiseSource(number, num_frames=NUM_IMAGES, channels=channels)
-
-
-def items_of(num=3):
-    return make_items(num, num_frames=NUM_IMAGES, labels=NUM_CLASSES)
-
-
-def settings_of(protocol, *overrides, modality="rgb", **options):
-    config = override(recipe("tiny", modality), ["data.crop=24", *overrides])
-    return TestSettings(
-        config=config, protocol=protocol, classes=CLASSES, show_progress=False, **options
-    )
-
-
-def network_of(settings):
-    """A network whose output depends on its input, although it was never trained."""
-    config = settings.config
-    torch.manual_seed(3)
-    network = build_network(
-        config.model,
-        modality=config.data.modality,
-        stack=config.data.stack,
-        num_classes=NUM_CLASSES,
-        num_segments=config.data.num_segments,
-    )
-    for layer in network.modules():
-        if isinstance(layer, torch.nn.BatchNorm2d):
-            torch.nn.init.uniform_(layer.weight, 2, 4)
-    return network.eval()
 
 
 def spied(network, *, limit):

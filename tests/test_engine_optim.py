@@ -12,6 +12,7 @@ from torch.optim import lr_scheduler
 from kinema.config import ModelConfig, OptimConfig
 from kinema.engine.optim import (
     Average,
+    Part,
     Plateau,
     build_optimizer,
     current_rate,
@@ -240,7 +241,7 @@ def test_layer_decay_multiplies_the_rates_of_the_groups(groups):
     if groups == "tsn":
         assert both["backbone.conv1.weight"][0] == pytest.approx(5 * 0.75**9)
     optimizer = build_optimizer(
-        network, OptimConfig(groups=groups, layer_decay=0.75), modality="flow"
+        [Part(network, "flow")], OptimConfig(groups=groups, layer_decay=0.75)
     )
     set_rate(optimizer, 0.002)
     assert current_rate(optimizer) == pytest.approx(0.002)
@@ -255,7 +256,7 @@ def test_other_layer_decays_are_refused(decay):
 
 def test_rates_are_shared_out_by_the_groups():
     config = OptimConfig(groups="tsn", lr=0.01, momentum=0.8, dampening=0.1)
-    optimizer = build_optimizer(network_of("flow"), config, modality="flow")
+    optimizer = build_optimizer([Part(network_of("flow"), "flow")], config)
     set_rate(optimizer, 0.002)
     assert {group["lr"] / 0.002 for group in optimizer.param_groups} == {5.0, 10.0, 1.0, 2.0}
     assert current_rate(optimizer) == pytest.approx(0.002)
@@ -269,7 +270,7 @@ def test_rates_are_shared_out_by_the_groups():
 )
 def test_optimisers_by_name(name, kind):
     config = OptimConfig(name=name, lr=0.5, momentum=0.7, nesterov=name == "sgd")
-    optimizer = build_optimizer(network_of(backbone="tiny"), config, modality="rgb")
+    optimizer = build_optimizer([Part(network_of(backbone="tiny"), "rgb")], config)
     assert type(optimizer) is kind
     group = optimizer.param_groups[0]
     assert group["nesterov"] if name == "sgd" else group["betas"] == (0.7, 0.999)

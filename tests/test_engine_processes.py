@@ -28,7 +28,7 @@ from helpers_engine import (
 from kinema.datasets.index import read_index
 from kinema.engine.checkpoint import load_checkpoint
 from kinema.engine.evaluate import TestSettings, evaluate
-from kinema.engine.items import part_items
+from kinema.engine.items import stream_items
 from kinema.engine.protocols import Protocol
 from kinema.engine.runtime import Runtime
 from kinema.engine.train import train
@@ -125,7 +125,7 @@ def test_all_processes_validate_with_the_statistics_that_are_saved(stateful):
         protocol=Protocol(rule="tsn-val", num_clips=2, resize="train"),
         classes=index.classes,
     )
-    items = part_items(index, "val", classes=index.classes, data=config.data)
+    items = stream_items(index, "val", classes=index.classes, data=config.data)
     cpu = Runtime(device=torch.device("cpu"))
     scores = evaluate(checkpoint.network, items, settings, runtime=cpu)
     loss = cross_entropy(torch.from_numpy(scores.values), torch.from_numpy(scores.labels))
@@ -134,7 +134,7 @@ def test_all_processes_validate_with_the_statistics_that_are_saved(stateful):
 
 def train_spoilt_on_one(config, out):
     """A loss that is not a number in the second process, at its third batch."""
-    from kinema.engine import train as module
+    from kinema.engine import losses as module
 
     count, plain = 0, module.cross_entropy
 

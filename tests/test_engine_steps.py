@@ -165,18 +165,18 @@ def test_the_validation_loss_is_that_of_the_network(tiny_index, tmp_path, consen
 def test_checkpoints_hold_the_average_and_the_state_goes_on_with_the_weights(
     tiny_index, tmp_path, monkeypatch
 ):
-    step, average, raw = module._step, {}, {}
+    step, average, raw = module.optimiser_step, {}, {}
 
-    def watched(job, session):
+    def watched(session, *arguments, **options):
         if not average:
             average.update({k: v.clone() for k, v in session.network.state_dict().items()})
-        step(job, session)
+        step(session, *arguments, **options)
         raw.update({k: v.clone() for k, v in session.network.state_dict().items()})
         for name, value in raw.items():
             if value.is_floating_point():
                 average[name] = 0.75 * average[name] + 0.25 * value
 
-    monkeypatch.setattr(module, "_step", watched)
+    monkeypatch.setattr(module, "optimiser_step", watched)
     config = config_of(tiny_index, WITHOUT_BATCH_NORM, *SGD, "optim.ema=0.75")
     train(config, tmp_path, device="cpu")
     found = weights_of(tmp_path / "last.safetensors")
@@ -240,15 +240,15 @@ def test_a_loss_that_is_not_finite_names_the_videos_and_keeps_the_checkpoints(ti
 
 def test_weights_that_are_not_finite_never_reach_a_checkpoint(tiny_index, tmp_path, monkeypatch):
     """The last step of an epoch spoils them: no loss is computed any more that would tell."""
-    step = module._step
+    step = module.optimiser_step
 
-    def spoiling(job, session):
-        step(job, session)
+    def spoiling(session, *arguments, **options):
+        step(session, *arguments, **options)
         if session.step == 6:
             with torch.no_grad():
                 next(session.network.parameters())[0] = math.nan
 
-    monkeypatch.setattr(module, "_step", spoiling)
+    monkeypatch.setattr(module, "optimiser_step", spoiling)
     config = config_of(tiny_index, "train.save_every_seconds=0", epochs=3)
     with pytest.raises(KinemaError, match=r"no longer finite after the last step of epoch 2\. The"):
         train(config, tmp_path, device="cpu")

@@ -7,58 +7,23 @@ import numpy as np
 import pytest
 import torch
 
-from helpers_data import NoiseSource, make_items, stand_in
-from kinema.config import override
+from helpers_data import NoiseSource, stand_in
+from helpers_noise import items_of, network_of, settings_of, source
 from kinema.data.clips import TrainClips
-from kinema.engine.evaluate import TestSettings, clip_spec, evaluate
+from kinema.engine.evaluate import clip_spec, evaluate
 from kinema.engine.extract_features import FeatureKind, extract, read_inside
 from kinema.engine.protocols import PROTOCOLS, Protocol
 from kinema.engine.runtime import Runtime
 from kinema.errors import KinemaError, UsageError
 from kinema.features import FeatureWriter, load_features, partial_path
-from kinema.models.network import build_network
-from kinema.recipes import recipe
 
 CPU = Runtime(device=torch.device("cpu"))
-CLASSES = tuple("abcde")
 TEN_CROPS = Protocol(name="ten", num_clips=3, crops="ten", resize="train")
 
 
 @pytest.fixture(autouse=True)
 def noise_videos(monkeypatch):
     stand_in(monkeypatch, source)
-
-
-def source(number, spec):
-    return NoiseSource(number, num_frames=60, channels=3 if spec.stream == "rgb" else 2)
-
-
-def items_of(num=3):
-    return make_items(num, num_frames=60, labels=5)
-
-
-def settings_of(protocol, *overrides, modality="rgb", **options):
-    config = override(recipe("tiny", modality), ["data.crop=24", "data.workers=0", *overrides])
-    return TestSettings(
-        config=config, protocol=protocol, classes=CLASSES, show_progress=False, **options
-    )
-
-
-def network_of(settings):
-    config = settings.config
-    torch.manual_seed(3)
-    network = build_network(
-        config.model,
-        modality=config.data.modality,
-        stack=config.data.stack,
-        num_classes=5,
-        num_segments=config.data.num_segments,
-        crop=config.data.crop,
-    )
-    for layer in network.modules():
-        if isinstance(layer, torch.nn.BatchNorm2d):
-            torch.nn.init.uniform_(layer.weight, 2, 4)
-    return network.eval()
 
 
 def written(settings, path, *, kind=None, items=None):

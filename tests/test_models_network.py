@@ -5,7 +5,8 @@ from torch import nn
 
 from kinema.config import ModelConfig
 from kinema.errors import KinemaError, UsageError
-from kinema.models.network import SnippetNetwork, build_network
+from kinema.models.network import build_network
+from kinema.models.snippet_network import SnippetNetwork
 from kinema.weights.files import WeightsFile, network_names
 from kinema.weights.pretrained import load_weights
 

@@ -20,7 +20,8 @@ from kinema.errors import KinemaError, UsageError
 from kinema.models.bilinear import TensorSketch
 from kinema.models.describe import describe_network
 from kinema.models.feature_maps import map_positions
-from kinema.models.network import SnippetNetwork, build_network
+from kinema.models.network import build_network
+from kinema.models.snippet_network import SnippetNetwork
 from kinema.models.tle import MapShape, TemporalLinearEncoding
 from kinema.recipes import recipe
 from kinema.testing import TestOptions, score_checkpoint

@@ -8,7 +8,8 @@ from torch import nn
 
 from kinema.config import ModelConfig
 from kinema.errors import KinemaError, UsageError
-from kinema.models.network import SnippetNetwork, build_network
+from kinema.models.network import build_network
+from kinema.models.snippet_network import SnippetNetwork
 from kinema.models.temporal_shift import add_shift, shift_channels
 
 

@@ -21,7 +21,7 @@ from kinema.data.clips import TrainClips
 from kinema.data.items import ClipItem, ClipSpec
 from kinema.data.sources import open_source
 from kinema.datasets.index import Index
-from kinema.engine.items import clip_items, pack_jobs, part_items
+from kinema.engine.items import clip_items, pack_jobs, stream_items
 from kinema.errors import KinemaError, UsageError
 from kinema.files import sha256_of
 from kinema.flow.extract import FlowJob, FlowOptions, extract_flow
@@ -30,6 +30,7 @@ from kinema.packing import pack as packing
 from kinema.packing.job import PackJob, PackOptions, PackOutcome, run_job
 from kinema.packing.pack import pack, verify_pack
 from kinema.video.rgb_store import RgbStore
+from kinema.video.store_progress import estimate
 
 
 class Deadly(PackJob):
@@ -379,12 +380,11 @@ def test_full_disk_stops_the_run(tmp_path, monkeypatch):
 def test_estimate_uses_known_lengths():
     measured = [PackOutcome(id="a", frames=100, bytes=700_000, seconds=2.0)]
     jobs = [PackJob(id=str(i), path=Path("v"), num_frames=600) for i in range(10)]
-    text = packing._estimate(measured, jobs, 2)
+    text = estimate(measured, [job.num_frames for job in jobs], workers=2, tally=packing.FRAMES)
     assert "10 videos, 6000 frames, about 1.0 minutes and 42.0 MB" in text
-    unknown = [PackJob(id="a", path=Path("v"))] * 5
-    assert "5 videos, 500 frames, about 0.1 minutes and 3.5 MB" in packing._estimate(
-        measured, unknown, 2
-    )
+    unknown = [PackJob(id="a", path=Path("v")).num_frames] * 5
+    text = estimate(measured, unknown, workers=2, tally=packing.FRAMES)
+    assert "5 videos, 500 frames, about 0.1 minutes and 3.5 MB" in text
 
 
 # Training from stores.
@@ -446,8 +446,8 @@ def test_items_of_an_index(done, tmp_path):
     index = Index(videos=tuple(videos), classes=("a",))
     assert pack_jobs(index) == jobs
     data = DataConfig(frame_store=str(out))
-    plain = part_items(index, "train", classes=("a",), data=DataConfig())
-    stored = part_items(index, "train", classes=("a",), data=data)
+    plain = stream_items(index, "train", classes=("a",), data=DataConfig())
+    stored = stream_items(index, "train", classes=("a",), data=data)
     assert [item.frame_path for item in plain] == [None] * 3
     assert [item.frame_path for item in stored] == [out / f"{job.id}.mp4" for job in jobs]
     message = r"3 of 3 videos have no frames in .* \(first: class 0/v0\): give the folder that"

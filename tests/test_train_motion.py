@@ -54,16 +54,16 @@ def train_stopped(config, out, batches):
     """SIGTERM at the begin of a batch."""
     from kinema.engine import train_motion as module
 
-    step, left = module._step, batches
+    step, left = module.optimiser_step, batches
 
-    def counted(*arguments):
+    def counted(*arguments, **options):
         nonlocal left
         left -= 1
         if left == 0:
             os.kill(os.getpid(), signal.SIGTERM)
-        step(*arguments)
+        step(*arguments, **options)
 
-    module._step = counted
+    module.optimiser_step = counted
     torch.set_num_threads(1)
     try:
         train_motion(config, out, device="cpu")

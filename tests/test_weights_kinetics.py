@@ -1,6 +1,5 @@
 import sys
 from pathlib import Path
-from urllib.error import URLError
 
 import pytest
 import torch
@@ -11,26 +10,12 @@ from kinema.config import ModelConfig
 from kinema.errors import KinemaError
 from kinema.models.clip_backbones import CLIP_BACKBONES
 from kinema.models.first_conv import cross_modality, first_conv_names, inflate
-from kinema.models.network import SnippetNetwork, build_network
+from kinema.models.network import build_network
+from kinema.models.snippet_network import SnippetNetwork
 from kinema.weights import kinetics
 from kinema.weights.files import WeightsFile, network_names
 from kinema.weights.positions import resized_positions
 from kinema.weights.pretrained import initialise, load_weights
-
-
-@pytest.fixture
-def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An empty cache of torch's downloads, and no network."""
-    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
-
-    def unreachable(*_: object, **__: object) -> None:
-        raise URLError("Name or service not known")
-
-    monkeypatch.setattr("torch.hub.download_url_to_file", unreachable)
-    monkeypatch.setattr("urllib.request.urlopen", unreachable)
-    folder = tmp_path / "hub" / "checkpoints"
-    folder.mkdir(parents=True)
-    return folder
 
 
 @pytest.fixture(scope="module")

@@ -1,5 +1,4 @@
 from pathlib import Path
-from urllib.error import URLError
 
 import pytest
 import torch
@@ -10,7 +9,8 @@ from kinema.config import Config, DataConfig, ModelConfig
 from kinema.engine.checkpoint import CheckpointInfo, save_checkpoint
 from kinema.engine.protocols import Protocol
 from kinema.errors import KinemaError, UsageError
-from kinema.models.network import SnippetNetwork, build_network
+from kinema.models.network import build_network
+from kinema.models.snippet_network import SnippetNetwork
 from kinema.weights.imagenet import imagenet_weights
 from kinema.weights.pretrained import initialise
 
@@ -27,21 +27,6 @@ def tiny_file(path: Path, *, num_classes: int = 5) -> dict[str, torch.Tensor]:
     state = network.backbone.state_dict()
     torch.save({"state_dict": {f"module.{k}": v for k, v in state.items()}, "epoch": 3}, path)
     return state
-
-
-@pytest.fixture
-def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An empty cache of torch's downloads, and no network."""
-    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
-
-    def unreachable(*_: object, **__: object) -> None:
-        raise URLError("Name or service not known")
-
-    monkeypatch.setattr("torch.hub.download_url_to_file", unreachable)
-    monkeypatch.setattr("urllib.request.urlopen", unreachable)
-    folder = tmp_path / "hub" / "checkpoints"
-    folder.mkdir(parents=True)
-    return folder
 
 
 def test_nothing_asked_nothing_done():

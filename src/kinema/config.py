@@ -43,6 +43,7 @@ Consensus = Literal[
     "attention",
     "tle",
 ]
+Fusion = Literal["scores", "features", "sum", "max", "concat", "conv", "bilinear"]
 TleAggregate = Literal["product", "sum", "max"]
 TleEncoding = Literal["sketch", "bilinear", "fc"]
 Normalise = Literal["standard", "unit", "caffe"]
@@ -65,6 +66,7 @@ class DataConfig:
     sampling: Sampling = "tsn"  # how training snippets are drawn
     resize: str = "340x256"  # before cropping: "WxH", "short:S" (keeps the aspect) or "none"
     crop: int = 224  # side of the square that the network sees, pixels
+    features: str = ""  # folder made by `kinema features`: only the consensus is trained, on them
     frame_store: str = ""  # folder made by `kinema pack`; empty: the videos themselves
     flow_store: str = ""  # folder made by `kinema flow`; empty: flow is computed on the fly
     flow_algorithm: str = "dis"  # of flow on the fly; that of the store where there is one
@@ -106,6 +108,32 @@ class ModelConfig:
     save_memory: bool = False  # activations are computed again in the backward pass
     motion: Literal["", "motionnet-tiny", "motionnet"] = ""  # flow is estimated from RGB inside
     motion_weights: str = ""  # what `kinema train-motion` wrote, to start model.motion from
+
+
+@dataclass(frozen=True, kw_only=True)
+class SecondConfig:
+    """A second stream beside that of `data` and `model`, read from the same places of the videos.
+
+    With `modality`, both networks are trained together; with `teacher`, a network that is finished
+    teaches the first one, which is then the result. Neither: there is no second stream.
+    """
+
+    modality: Literal["", "rgb", "flow", "rgbdiff"] = ""
+    stack: int = 10  # images per snippet
+    interval: int = 1  # from one image of a snippet to the next
+    backbone: str = ""  # empty: that of the first stream
+    weights: str = ""  # a checkpoint file to start from
+    teacher: str = ""  # a checkpoint whose network teaches; it is left as it is
+    flow_store: str = ""  # stored flow of the second stream; empty: data.flow_store
+    loss: Literal["each", "sum", "all"] = "all"  # of each stream's scores, of their sum, or of all
+    lr: float = 0.0  # learning rate of the second network; 0: optim.lr
+    distil: Literal["none", "soft", "features"] = "none"  # what one stream takes over of the other
+    distil_weight: float = 1.0  # beside the loss of the labels
+    temperature: float = 2.0  # of the soft targets
+    fusion: Fusion = "scores"  # where both networks meet
+    layer: str = ""  # for a fusion of maps: behind this layer of both; empty: behind the last map
+    pool: Literal["2d", "3d"] = "2d"  # of fused maps: each snippet's alone, or over time too
+    keep: Literal["one", "both"] = "one"  # the second tower ends where they meet, or goes on
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -180,6 +208,7 @@ class Config:
     model: ModelConfig = field(default_factory=ModelConfig)
     augment: AugmentConfig = field(default_factory=AugmentConfig)
     optim: OptimConfig = field(default_factory=OptimConfig)
+    second: SecondConfig = field(default_factory=SecondConfig)
     train: TrainConfig = field(default_factory=TrainConfig)
     protocol: str = "uniform-19"  # how the finished network is tested unless asked otherwise
 

@@ -8,10 +8,12 @@ from kinema.datasets.index import check_files, read_index
 from kinema.engine.checkpoint import Checkpoint, load_checkpoint
 from kinema.engine.evaluate import TestSettings
 from kinema.engine.extract_features import FeatureKind, extract, read_inside
-from kinema.engine.items import part_items
+from kinema.engine.items import stream_items
 from kinema.engine.protocols import find_protocol
 from kinema.engine.runtime import Runtime, runtime
 from kinema.errors import KinemaError, UsageError
+from kinema.models.snippet_network import SnippetNetwork
+from kinema.streams import stream_name
 from kinema.testing import Part, TestOptions, data_config
 
 PARTS: tuple[Part, ...] = ("train", "val", "test")
@@ -71,7 +73,7 @@ def write_features(
             )
         for path in checkpoints:
             checkpoint = load_checkpoint(path, device=place.device)
-            stream = checkpoint.config.data.modality
+            stream = stream_name(checkpoint.config)
             names.append(stream)
             count = names.count(stream)
             name = stream if count == 1 else f"{stream}-{count}"
@@ -86,7 +88,14 @@ def _of_checkpoint(
     data = data_config(checkpoint, test)
     index = read_index(Path(data.index))
     check_files(index)
-    read_inside(checkpoint.network, checkpoint.config.model, maps=options.maps)
+    network = checkpoint.network
+    if not isinstance(network, SnippetNetwork):
+        raise KinemaError(
+            "Features are those of one stream, and this checkpoint has two "
+            f"({stream_name(checkpoint.config)}): give the checkpoint of each, such as "
+            "best-rgb.safetensors beside it."
+        )
+    read_inside(network, checkpoint.config.model, maps=options.maps)
     settings = TestSettings(
         config=replace(checkpoint.config, data=data),
         protocol=find_protocol(test.protocol) if test.protocol else checkpoint.protocol,
@@ -103,10 +112,10 @@ def _of_checkpoint(
     wanted = [options.part] if options.part else ["train"] if options.augment else PARTS
     found = []
     for part in wanted:
-        items = part_items(index, part, classes=checkpoint.classes, data=data)
+        items = stream_items(index, part, classes=checkpoint.classes, data=data)
         if items:
             path = stem.with_name(f"{stem.name}-{part}.safetensors")
-            extract(checkpoint.network, items, settings, path=path, kind=kind, runtime=place)
+            extract(network, items, settings, path=path, kind=kind, runtime=place)
             found.append(path)
     if not found:
         raise KinemaError(f"{data.index} has no video in the part '{wanted[0]}'.")

@@ -20,6 +20,7 @@ from kinema.data.clips import TrainClips
 from kinema.data.items import ClipItem
 from kinema.engine.evaluate import clip_spec
 from kinema.engine.job import Job, start_session
+from kinema.engine.losses import training_loss
 from kinema.engine.mixing import check_mixing
 from kinema.engine.protocols import find_protocol
 from kinema.engine.runtime import Runtime, runtime
@@ -112,7 +113,7 @@ def measure(
         job = _job(config, place, num_classes=num_classes, steps=steps + warmup)
         session = start_session(job)
         size = describe_network(session.network, image_size=config.data.crop)
-        batch = _synthetic_batch(job)
+        batch = _synthetic_batch(job, session.network.snippet_shape)
         peak_of_process = _process_peak()
         times = []
         for number in range(warmup + steps):
@@ -174,18 +175,20 @@ def _job(config: Config, place: Runtime, *, num_classes: int, steps: int) -> Job
         val_items=(),
         classes=tuple(str(number) for number in range(num_classes)),
         protocol=find_protocol(config.protocol),
-        class_weights=None,
+        loss=training_loss(config, class_weights=None),
         index_hash="",
     )
 
 
-def _synthetic_batch(job: Job) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+def _synthetic_batch(
+    job: Job, snippet_shape: tuple[int, int]
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """Return random clips, labels and rows, as a loader gives them."""
-    spec, config = job.train_clips.spec, job.config
+    config = job.config
     generator = torch.Generator().manual_seed(config.train.seed)
-    channels = 3 if spec.stream == "rgb" else 2
     num_clips = config.train.batch_size * config.augment.repeats
-    shape = (num_clips, spec.num_segments, spec.length, channels, spec.crop, spec.crop)
+    side = config.data.crop
+    shape = (num_clips, config.data.num_segments, *snippet_shape, side, side)
     x_BNTCHW = torch.randint(0, 256, shape, dtype=torch.uint8, generator=generator)
     labels_B = torch.randint(0, len(job.classes), (num_clips,), generator=generator)
     rows_B = torch.zeros(num_clips, dtype=torch.int64)

@@ -20,8 +20,6 @@ from kinema.data.transforms import Images
 
 __all__ = ["ClipItem", "ClipSpec", "TestClips", "TrainClips"]
 
-_Plan = tuple[augmentation.Draw, Indices]
-
 
 class TrainClips(Dataset[tuple[torch.Tensor, int, int]]):
     """Augmented training clips: [i] is (x_NTCHW uint8, label, i).
@@ -83,17 +81,29 @@ class TrainClips(Dataset[tuple[torch.Tensor, int, int]]):
         Raises:
             KinemaError: the video has vanished or cannot be read.
         """
-        video = self._reader.open(index)
-        plans = [
-            self._plan(video, (self.seed, epoch, index, *((repeat,) if repeat else ())))
-            for repeat in range(self.augment.repeats)
+        video = self.open(index)
+        draws, indices = zip(
+            *(
+                self.draw(video, (self.seed, epoch, index, *((repeat,) if repeat else ())))
+                for repeat in range(self.augment.repeats)
+            ),
+            strict=True,
+        )
+        clips = self.cut(video, draws, indices)
+        return [
+            (x_NTCHW, self.label(index, drawn), index)
+            for x_NTCHW, drawn in zip(clips, draws, strict=True)
         ]
-        read = np.unique(np.concatenate([indices.ravel() for _, indices in plans]))
-        images = video.read(read.tolist())
-        self._reader.close()
-        return [self._cut(index, plan, read, images) for plan in plans]
 
-    def _plan(self, video: ResizedVideo, seed: tuple[int, ...]) -> _Plan:
+    def open(self, index: int) -> ResizedVideo:
+        """Return the images of a video, at the size that crops are drawn from.
+
+        Raises:
+            KinemaError: it has vanished or cannot be read.
+        """
+        return self._reader.open(index)
+
+    def draw(self, video: ResizedVideo, seed: tuple[int, ...]) -> tuple[augmentation.Draw, Indices]:
         """Draw a clip: how it is augmented, and which images it has, (N, T)."""
         rng = np.random.default_rng(seed)
         drawn = augmentation.draw(
@@ -101,21 +111,37 @@ class TrainClips(Dataset[tuple[torch.Tensor, int, int]]):
         )
         return drawn, train_indices(self.spec, num_frames=video.num_frames, rng=rng)
 
-    def _cut(
-        self, index: int, plan: _Plan, read: Indices, images_UHWC: Images
-    ) -> tuple[torch.Tensor, int, int]:
+    def cut(
+        self,
+        video: ResizedVideo,
+        draws: Sequence[augmentation.Draw],
+        indices: Sequence[Indices],
+    ) -> list[torch.Tensor]:
+        """Read a video once and make its clips, (N, T, C, H, W) uint8 each; then it is closed."""
+        read = np.unique(np.concatenate([images_NT.ravel() for images_NT in indices]))
+        images = video.read(read.tolist())
+        self._reader.close()
+        return [
+            self._clip(drawn, images_NT, read, images)
+            for drawn, images_NT in zip(draws, indices, strict=True)
+        ]
+
+    def label(self, index: int, drawn: augmentation.Draw) -> int:
+        """Return the class of a clip: mirrored ones may have another."""
+        label = self.items[index].label
+        return self.label_map.get(label, label) if drawn.mirror else label
+
+    def _clip(
+        self, drawn: augmentation.Draw, indices: Indices, read: Indices, images_UHWC: Images
+    ) -> torch.Tensor:
         """Make one clip from the images that were read, of which `read` has the numbers."""
-        drawn, indices = plan
         unique, places = np.unique(indices, return_inverse=True)
         if len(unique) < len(read):
             images_UHWC = images_UHWC[np.searchsorted(read, unique)]
         images = augmentation.apply(
             drawn, images_UHWC, crop=self.spec.crop, negated_channels=self._negated_channels
         )
-        label = self.items[index].label
-        if drawn.mirror:
-            label = self.label_map.get(label, label)
-        return _clip_tensor(images, places.reshape(indices.shape)), label, index
+        return _clip_tensor(images, places.reshape(indices.shape))
 
 
 class TestClips(Dataset[tuple[int, int, torch.Tensor]]):
@@ -167,18 +193,32 @@ class TestClips(Dataset[tuple[int, int, torch.Tensor]]):
         return len(self._places)
 
     def __getitem__(self, index: int) -> tuple[int, int, torch.Tensor]:
+        row, first, last = self.place(index)
+        indices = self.indices(row)[first:last].reshape(-1, self.spec.length)
+        return row, first, self.read(row, indices, is_last=last == self.num_clips[row])
+
+    def place(self, index: int) -> tuple[int, int, int]:
+        """Return (video, first clip, the clip after the last) of an item."""
         row, first = self._places[index]
-        video = self._reader.open(row)
+        return row, first, min(first + self.clips_per_item, self.num_clips[row])
+
+    def length(self, row: int) -> int:
+        """Return how many images the stream of a video has."""
+        return self._reader.open(row).num_frames
+
+    def indices(self, row: int) -> Indices:
+        """Return the images of all clips of a video, (clips, `spec.joined`, T)."""
         clips = self.num_clips[row]
-        last = min(first + self.clips_per_item, clips)
-        indices = test_indices(
-            self.spec, self.rule, num_frames=video.num_frames, num_clips=clips
-        ).reshape(clips, -1, self.spec.length)[first:last]
+        found = test_indices(self.spec, self.rule, num_frames=self.length(row), num_clips=clips)
+        return found.reshape(clips, -1, self.spec.length)
+
+    def read(self, row: int, indices: Indices, *, is_last: bool) -> torch.Tensor:
+        """Return whole images (N, T, C, H, W) of a video; it is closed after the last of them."""
         unique, places = np.unique(indices, return_inverse=True)
-        images = video.read(unique.tolist())
-        if last == clips:
+        images = self._reader.open(row).read(unique.tolist())
+        if is_last:
             self._reader.close()
-        return row, first, _clip_tensor(images, places.reshape(-1, self.spec.length))
+        return _clip_tensor(images, places.reshape(indices.shape))
 
 
 def _clip_tensor(images_UHWC: Images, places_NT: NDArray[np.intp]) -> torch.Tensor:

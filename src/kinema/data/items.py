@@ -25,6 +25,7 @@ class ClipItem:
     frame_path: Path | None = None
     old_flow: OldVideo | None = None
     segment: tuple[int, int] | None = None  # first frame and the one after the last; None: all
+    second: "ClipItem | None" = None  # the same video for a second stream, where it is stored apart
 
 
 @dataclass(frozen=True, kw_only=True)

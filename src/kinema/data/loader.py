@@ -11,7 +11,7 @@ import signal
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Generic, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import cv2
 import numpy as np
@@ -19,11 +19,45 @@ import torch
 from torch.utils.data import DataLoader, Dataset, Sampler
 from torch.utils.data.dataloader import default_collate
 
-from kinema.data.clips import TestClips, TrainClips
+from kinema.data.items import ClipItem
 from kinema.errors import KinemaError
 
 Batch = tuple[torch.Tensor, torch.Tensor, torch.Tensor]  # x_BNTCHW uint8, labels_B, indices_B
 TestItem = tuple[int, int, torch.Tensor]  # video, first clip, x_NTCHW uint8
+
+
+class Clips(Protocol):
+    """What training is done on: clips of videos, drawn anew in every epoch."""
+
+    def __len__(self) -> int:
+        """Return how many videos there are."""
+
+    def clips(self, index: int, *, epoch: int) -> Sequence[tuple[torch.Tensor, int, int]]:
+        """Return clips of a video in an epoch: (x, label, index) each."""
+
+
+class WholeClips(Protocol):
+    """What is tested on: see `kinema.data.clips.TestClips`."""
+
+    @property
+    def items(self) -> Sequence[ClipItem]:
+        """The videos."""
+
+    @property
+    def parts(self) -> list[int]:
+        """How many items hold the clips of each video."""
+
+    @property
+    def num_clips(self) -> Sequence[int]:
+        """Clips of each video."""
+
+    def __len__(self) -> int:
+        """Return how many items there are."""
+
+    def __getitem__(self, index: int) -> TestItem:
+        """Return (video, first clip, x_NTCHW)."""
+
+
 Sample = TypeVar("Sample")
 
 _PREFETCH_BATCHES = 2  # per process
@@ -49,7 +83,7 @@ def epoch_batches(
 
 
 def train_loader(
-    dataset: TrainClips,
+    dataset: Clips,
     *,
     batch_size: int,
     seed: int,
@@ -113,7 +147,7 @@ class TrainLoader:
     where a loading process found it.
     """
 
-    def __init__(self, dataset: TrainClips, plan: _EpochPlan, *, workers: int) -> None:
+    def __init__(self, dataset: Clips, plan: _EpochPlan, *, workers: int) -> None:
         self._plan = plan
         self._loader: DataLoader[Any] = DataLoader(
             _TrainGuard(dataset),
@@ -133,7 +167,7 @@ class TrainLoader:
         self._plan.set_epoch(epoch, start_batch=start_batch)
 
 
-def test_loader(dataset: TestClips, *, workers: int = 2) -> Iterator[TestItem]:
+def test_loader(dataset: WholeClips, *, workers: int = 2) -> Iterator[TestItem]:
     """Yield all items of a test: (video, first clip, x_NTCHW uint8), parts of a video in order.
 
     Each loading process works on another video, so that it can read on where it stopped; items of
@@ -176,13 +210,13 @@ class _Failure:
     message: str
 
 
-class _Guard(Dataset[Any], Generic[Sample]):
+class _Guard(Dataset[Any]):
     """A data set that returns errors of users as values."""
 
-    def __init__(self, dataset: Dataset[Sample]) -> None:
+    def __init__(self, dataset: WholeClips) -> None:
         self._dataset = dataset
 
-    def __getitem__(self, index: int) -> Sample | _Failure:
+    def __getitem__(self, index: int) -> TestItem | _Failure:
         try:
             return self._dataset[index]
         except KinemaError as error:
@@ -192,10 +226,10 @@ class _Guard(Dataset[Any], Generic[Sample]):
 class _TrainGuard(Dataset[Any]):
     """The same for the training clips of a video, which are asked for with their epoch."""
 
-    def __init__(self, dataset: TrainClips) -> None:
+    def __init__(self, dataset: Clips) -> None:
         self._dataset = dataset
 
-    def __getitem__(self, epoch_index: tuple[int, int]) -> list[Any] | _Failure:
+    def __getitem__(self, epoch_index: tuple[int, int]) -> Sequence[Any] | _Failure:
         epoch, index = epoch_index
         try:
             return self._dataset.clips(index, epoch=epoch)

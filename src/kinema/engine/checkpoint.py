@@ -16,7 +16,8 @@ from kinema.config import Config, from_dict, to_dict
 from kinema.engine.protocols import Protocol, find_protocol
 from kinema.errors import KinemaError
 from kinema.files import replacing
-from kinema.models.network import SnippetNetwork, build_network
+from kinema.models.video_network import VideoNetwork, build_video_network
+from kinema.weights.files import FUSED_ENTRY
 
 _ENTRY = "kinema"
 _FORMAT = 1
@@ -36,7 +37,7 @@ class CheckpointInfo:
 class Checkpoint:
     """A network ready for use, in evaluation mode."""
 
-    network: SnippetNetwork
+    network: VideoNetwork
     info: CheckpointInfo
     hash: str  # of the weights alone, see `weights_hash`
 
@@ -62,15 +63,19 @@ def save_checkpoint(path: Path, network: nn.Module, info: CheckpointInfo) -> Non
     _write(path, {name: value.detach().cpu().contiguous() for name, value in state.items()}, info)
 
 
-def _write(path: Path, weights: dict[str, torch.Tensor], info: CheckpointInfo) -> None:
-    entry = {
+def entry_of(info: CheckpointInfo) -> dict[str, Any]:
+    """Return the JSON entry that travels with the weights."""
+    return {
         "format": _FORMAT,
         "config": to_dict(info.config),
         "classes": list(info.classes),
         "protocol": to_dict(info.protocol),
         "provenance": info.provenance,
     }
-    content = save(weights, metadata={_ENTRY: json.dumps(entry)})
+
+
+def _write(path: Path, weights: dict[str, torch.Tensor], info: CheckpointInfo) -> None:
+    content = save(weights, metadata={_ENTRY: json.dumps(entry_of(info))})
     with replacing(path) as temporary:
         temporary.write_bytes(content)  # safetensors' own writer hides why it failed
 
@@ -91,14 +96,27 @@ def read_info(path: Path) -> CheckpointInfo:
             f"{path} is not a complete safetensors file ({error}): give a checkpoint that "
             "`kinema train` wrote, such as RUN/rgb/best.safetensors."
         ) from error
+    if FUSED_ENTRY in metadata:
+        raise KinemaError(
+            f"{path} holds several streams and their fusion: `kinema predict` and `kinema test` "
+            "take such a file, alone; give the checkpoint of one stream here."
+        )
     if _ENTRY not in metadata:
         raise KinemaError(
             f"{path} holds weights but no description by Kinema: start a training from it with "
             f"model.weights={path} instead."
         )
-    entry = json.loads(metadata[_ENTRY])
+    return info_of(json.loads(metadata[_ENTRY]), source=path)
+
+
+def info_of(entry: dict[str, Any], *, source: Path) -> CheckpointInfo:
+    """Return what a JSON entry says, see `entry_of`.
+
+    Raises:
+        KinemaError: a newer Kinema wrote `source`.
+    """
     if entry["format"] > _FORMAT:
-        raise KinemaError(f"{path} was written by a newer Kinema: update with pip.")
+        raise KinemaError(f"{source} was written by a newer Kinema: update with pip.")
     config, protocol = from_dict(Config, entry["config"]), entry.get("protocol")
     return CheckpointInfo(
         config=config,
@@ -111,28 +129,31 @@ def read_info(path: Path) -> CheckpointInfo:
 def load_checkpoint(path: Path, *, device: torch.device | str = "cpu") -> Checkpoint:
     """Build the network of a checkpoint and load its weights."""
     info = read_info(path)
-    network = build_network(
-        info.config.model,
-        modality=info.config.data.modality,
-        stack=info.config.data.stack,
-        num_classes=len(info.classes),
-        num_segments=info.config.data.num_segments,
-        crop=info.config.data.crop,
-    )
-    with safe_open(path, framework="pt") as handle:
-        weights = {name: handle.get_tensor(name) for name in handle.keys()}  # noqa: SIM118
+    network = network_of(info, read_tensors(path), device=device)
+    return Checkpoint(network=network, info=info, hash=weights_hash(path))
+
+
+def network_of(
+    info: CheckpointInfo, weights: dict[str, torch.Tensor], *, device: torch.device | str = "cpu"
+) -> VideoNetwork:
+    """Build the network that `info` describes, with these weights, in evaluation mode."""
+    network = build_video_network(info.config, num_classes=len(info.classes))
     network.load_state_dict(weights)
     network.to(device).eval()
-    return Checkpoint(network=network, info=info, hash=weights_hash(path))
+    return network
+
+
+def read_tensors(path: Path) -> dict[str, torch.Tensor]:
+    """Return the weights of a whole safetensors file by name."""
+    with safe_open(path, framework="pt") as handle:
+        return {name: handle.get_tensor(name) for name in handle.keys()}  # noqa: SIM118
 
 
 def add_provenance(path: Path, values: dict[str, Any]) -> None:
     """Add facts to a checkpoint, such as its weight in a fusion; the weights stay as they are."""
     info = read_info(path)
-    with safe_open(path, framework="pt") as handle:
-        weights = {name: handle.get_tensor(name) for name in handle.keys()}  # noqa: SIM118
     updated = replace(info, provenance={**info.provenance, **values})
-    _write(path, weights, updated)
+    _write(path, read_tensors(path), updated)
 
 
 def weights_hash(path: Path) -> str:

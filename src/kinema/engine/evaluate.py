@@ -10,13 +10,15 @@ from numpy.typing import NDArray
 from kinema.config import Config, DataConfig
 from kinema.console import progress
 from kinema.data.clips import ClipItem, ClipSpec, TestClips
-from kinema.data.loader import test_loader
+from kinema.data.loader import WholeClips, test_loader
+from kinema.data.paired import PairedTestClips
 from kinema.engine.protocols import Protocol, cut_crops, image_size
 from kinema.engine.runtime import Runtime
 from kinema.errors import KinemaError, UsageError
 from kinema.models.modality import MODALITIES
-from kinema.models.network import SnippetNetwork
+from kinema.models.video_network import VideoNetwork
 from kinema.scores import Scores, listed
+from kinema.streams import has_second, second_stream
 
 _CLIPS_PER_ITEM = 5  # clips that a loading process holds at a time
 _IMAGE_VIEWS, _CLIP_VIEWS = 32, 8  # in one forward pass: of 2D networks, of 3D ones on a GPU
@@ -81,7 +83,7 @@ def clip_spec(data: DataConfig, *, joined: int = 1) -> ClipSpec:
 
 
 def evaluate(
-    network: SnippetNetwork,
+    network: VideoNetwork,
     items: Sequence[ClipItem],
     settings: TestSettings,
     *,
@@ -129,7 +131,7 @@ _Scored = tuple[NDArray[np.float32], int, int]  # scores, right clips, clips
 
 @torch.inference_mode()
 def _score_videos(
-    network: SnippetNetwork, items: Sequence[ClipItem], settings: TestSettings, runtime: Runtime
+    network: VideoNetwork, items: Sequence[ClipItem], settings: TestSettings, runtime: Runtime
 ) -> list[_Scored]:
     """Collect the logits of all views of each video and aggregate them."""
     dataset = protocol_clips(network, items, settings)
@@ -150,10 +152,30 @@ def _score_videos(
 
 
 def protocol_clips(
-    network: SnippetNetwork, items: Sequence[ClipItem], settings: TestSettings
+    network: VideoNetwork, items: Sequence[ClipItem], settings: TestSettings
+) -> WholeClips:
+    """Return the protocol's clips of the videos.
+
+    Raises:
+        UsageError: the protocol's clips are not those that a network of two streams takes.
+    """
+    config, protocol = settings.config, settings.protocol
+    first = _stream_clips(network, items, config.data, protocol)
+    if not has_second(config):
+        return first
+    other = second_stream(config).data
+    if protocol.stack and {protocol.stack} != {config.data.stack, other.stack}:
+        raise UsageError(
+            f"The protocol '{protocol.name}' has clips of {protocol.stack} images, but this "
+            f"network of two streams takes {config.data.stack} and {other.stack}: choose another."
+        )
+    others = [item.second or item for item in items]
+    return PairedTestClips(first, _stream_clips(network, others, other, protocol))
+
+
+def _stream_clips(
+    network: VideoNetwork, items: Sequence[ClipItem], data: DataConfig, protocol: Protocol
 ) -> TestClips:
-    """Return the protocol's clips of the videos."""
-    data, protocol = settings.config.data, settings.protocol
     spec = clip_spec(data, joined=network.joined)
     if protocol.stack:
         spec = replace(spec, length=protocol.stack + MODALITIES[data.modality].extra_frames)
@@ -173,7 +195,7 @@ def protocol_clips(
 
 
 def view_outputs(
-    network: SnippetNetwork, dataset: TestClips, settings: TestSettings, runtime: Runtime
+    network: VideoNetwork, dataset: WholeClips, settings: TestSettings, runtime: Runtime
 ) -> Iterator[tuple[int, int, torch.Tensor]]:
     """Yield (video, clip, output) view by view, a bounded number in one forward pass.
 
@@ -181,7 +203,6 @@ def view_outputs(
     network that joins snippets. The crops of a clip come in their order.
     """
     data, protocol = settings.config.data, settings.protocol
-    negated = MODALITIES[data.modality].negated_channels
     together = settings.views_per_pass or views_together(network, runtime)
     waiting: list[torch.Tensor] = []
     owners: list[tuple[int, int]] = []
@@ -190,7 +211,7 @@ def view_outputs(
             x_NTCHW,
             crops=protocol.crops,
             crop=protocol.side(data.crop),
-            negated_channels=negated,
+            negated_channels=network.negated_channels,
         )
         x_VCSTCHW = x_VNTCHW.reshape(x_VNTCHW.shape[0], -1, network.joined, *x_VNTCHW.shape[2:])
         for clip in range(x_VCSTCHW.shape[1]):
@@ -204,7 +225,7 @@ def view_outputs(
         yield from _forward(network, waiting, owners, runtime)
 
 
-def views_together(network: SnippetNetwork, runtime: Runtime) -> int:
+def views_together(network: VideoNetwork, runtime: Runtime) -> int:
     """Return how many views go through the network at once, where nobody says it.
 
     Clips of 3D networks fill a CPU one by one; more of them would only take memory.
@@ -215,7 +236,7 @@ def views_together(network: SnippetNetwork, runtime: Runtime) -> int:
 
 
 def _forward(
-    network: SnippetNetwork,
+    network: VideoNetwork,
     views: list[torch.Tensor],
     owners: list[tuple[int, int]],
     runtime: Runtime,
@@ -231,7 +252,7 @@ def _forward(
 
 
 def _aggregate(
-    network: SnippetNetwork, x_NVK: torch.Tensor, label: int, settings: TestSettings
+    network: VideoNetwork, x_NVK: torch.Tensor, label: int, settings: TestSettings
 ) -> _Scored:
     """Turn the logits of N clips and V crops into one row and count the clips that are right.
 
@@ -253,7 +274,7 @@ def _aggregate(
 
 @torch.inference_mode()
 def clip_probabilities(
-    network: SnippetNetwork, item: ClipItem, settings: TestSettings, *, runtime: Runtime
+    network: VideoNetwork, item: ClipItem, settings: TestSettings, *, runtime: Runtime
 ) -> NDArray[np.float32]:
     """Return the probabilities of each of the protocol's clips of one video, (clips, classes)."""
     network.eval()

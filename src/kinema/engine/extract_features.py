@@ -26,7 +26,7 @@ from kinema.engine.evaluate import (
 from kinema.engine.runtime import Runtime
 from kinema.errors import KinemaError, UsageError
 from kinema.features import FeatureLayout, FeatureWriter, writing_features
-from kinema.models.network import SnippetNetwork
+from kinema.models.snippet_network import SnippetNetwork
 
 Advance = Callable[..., None]
 

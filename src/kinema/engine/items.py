@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from kinema.config import DataConfig
+from kinema.config import Config, DataConfig
 from kinema.data.clips import ClipItem
 from kinema.datasets.index import (
     INDEX_FILE,
@@ -25,6 +25,7 @@ from kinema.flow.options import FlowOptions
 from kinema.flow.store import flow_path
 from kinema.framing.job import FrameJob
 from kinema.packing.job import PackJob
+from kinema.streams import has_second, second_stream
 from kinema.video.images import is_there
 from kinema.video.packed import store_path
 
@@ -149,9 +150,28 @@ def _frame_job(video: Video) -> FrameJob:
 
 
 def part_items(
+    index: Index, part: str, *, classes: Sequence[str], config: Config
+) -> tuple[ClipItem, ...]:
+    """Return the items of the part ``train``, ``val`` or ``test`` of an index, as a run reads them.
+
+    Those of two streams carry the item of the second one.
+    """
+    items = stream_items(index, part, classes=classes, data=config.data)
+    if not has_second(config):
+        return items
+    others = stream_items(index, part, classes=classes, data=second_stream(config).data)
+    return with_second(items, others)
+
+
+def with_second(items: Sequence[ClipItem], others: Sequence[ClipItem]) -> tuple[ClipItem, ...]:
+    """Return `items`, each with that of the same video in another stream."""
+    return tuple(replace(item, second=other) for item, other in zip(items, others, strict=True))
+
+
+def stream_items(
     index: Index, part: str, *, classes: Sequence[str], data: DataConfig
 ) -> tuple[ClipItem, ...]:
-    """Return the items of the part ``train``, ``val`` or ``test`` of an index, as `data` asks."""
+    """Return the items of a part for one stream."""
     is_flow = data.modality == "flow"
     return clip_items(
         index.part(part, official=data.official_split),

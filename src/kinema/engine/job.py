@@ -3,31 +3,55 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from torch import nn
-from torch.nn.parallel import DistributedDataParallel
 
 from kinema.config import Config
 from kinema.console import say
 from kinema.data.clips import ClipItem, TrainClips
+from kinema.data.loader import Clips
 from kinema.data.mirrored import mirror_rule
-from kinema.datasets.index import check_files, read_index
+from kinema.data.paired import PairedTrainClips
+from kinema.datasets.index import Index, check_files, read_index
 from kinema.datasets.summary import keyframe_cost, packing_pays
+from kinema.engine.checkpoint import load_checkpoint, read_info, weights_hash
 from kinema.engine.evaluate import clip_spec
-from kinema.engine.items import part_items
+from kinema.engine.items import part_items, stream_items, with_stored_flow
+from kinema.engine.losses import Loss, training_loss
 from kinema.engine.mixing import check_mixing
-from kinema.engine.optim import Average, Plateau, build_optimizer
+from kinema.engine.on_features import check_on_features, feature_clips, learning_part
+from kinema.engine.optim import Average, Part, Plateau, build_optimizer
 from kinema.engine.protocols import Protocol, find_protocol
 from kinema.engine.runtime import Runtime
 from kinema.engine.session import Session
 from kinema.errors import KinemaError, UsageError
 from kinema.files import sha256_of
 from kinema.models.activations import save_memory
-from kinema.models.network import build_network, joined_snippets
+from kinema.models.network import joined_snippets
+from kinema.models.snippet_network import SnippetNetwork
+from kinema.models.two_streams import ScoreStreams, TwoStreamNetwork
+from kinema.models.video_network import VideoNetwork, build_video_network
+from kinema.streams import check_streams, first_stream, has_second, second_stream
 from kinema.weights.pretrained import initialise
+
+# What both streams must have in common to see the same places of the videos.
+_SHARED_BY_STREAMS = (
+    "index",
+    "official_split",
+    "num_segments",
+    "sampling",
+    "resize",
+    "crop",
+    "fps",
+    "spread",
+    "short",
+    "frame_store",
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,12 +61,12 @@ class Job:
     config: Config
     out: Path
     runtime: Runtime
-    train_clips: TrainClips
+    train_clips: Clips
     train_items: tuple[ClipItem, ...]
     val_items: tuple[ClipItem, ...]
     classes: tuple[str, ...]
     protocol: Protocol
-    class_weights: torch.Tensor | None
+    loss: Loss
     index_hash: str
 
     @property
@@ -50,6 +74,32 @@ class Job:
         """Batches of one process in an epoch."""
         world_batch = self.config.train.batch_size * self.runtime.world
         return math.ceil(len(self.train_items) / world_batch)
+
+    @property
+    def result_config(self) -> Config:
+        """The configuration of what is tested and kept: a teacher is no part of it."""
+        return first_stream(self.config) if self.config.second.teacher else self.config
+
+    @property
+    def taught_by(self) -> dict[str, Any]:
+        """What a result should tell of its teacher."""
+        second = self.config.second
+        if not second.teacher:
+            return {}
+        named = {"teacher": second.teacher, "teacher_hash": weights_hash(Path(second.teacher))}
+        return named | {k: getattr(second, k) for k in ("distil", "distil_weight", "temperature")}
+
+    def result(self, network: VideoNetwork) -> VideoNetwork:
+        """Return the network that is tested and kept."""
+        if isinstance(network, TwoStreamNetwork) and self.config.second.teacher:
+            return network.first
+        return network
+
+    def clipped_parts(self, network: VideoNetwork) -> tuple[nn.Module, ...]:
+        """Return what is clipped by its own norm: networks that do not share a loss."""
+        if isinstance(network, TwoStreamNetwork) and self.config.second.loss == "each":
+            return network.streams
+        return ()
 
     @property
     def steps_per_epoch(self) -> int:
@@ -66,6 +116,9 @@ def prepare(config: Config, out: Path, place: Runtime) -> Job:
     if not config.data.index:
         raise KinemaError("No data: give the folder that `kinema index` made (data.index=FOLDER).")
     check_mixing(config.augment)
+    check_streams(config)
+    if config.data.features:
+        check_on_features(config)
     _check_settings(config)
     folder, data = Path(config.data.index), config.data
     joined = joined_snippets(config.model, data.num_segments)
@@ -77,7 +130,7 @@ def prepare(config: Config, out: Path, place: Runtime) -> Job:
     index = read_index(folder)
     check_files(index)
     train_items, val_items = (
-        part_items(index, part, classes=index.classes, data=data) for part in ("train", "val")
+        part_items(index, part, classes=index.classes, config=config) for part in ("train", "val")
     )
     if not train_items:
         raise KinemaError(f"{folder / 'index.csv'} has no video in the part 'train'.")
@@ -85,17 +138,24 @@ def prepare(config: Config, out: Path, place: Runtime) -> Job:
     if reads_videos and packing_pays(index):
         say(keyframe_cost(index))
     mirror, label_map, line = mirror_rule(config.augment, index.classes)
-    if line and place.is_main:
-        say(line)
+    if line:
+        place.tell(line)
     out.mkdir(parents=True, exist_ok=True)
-    clips = TrainClips(
-        train_items,
-        clip_spec(data, joined=joined),
-        replace(config.augment, mirror=mirror),
+    clips = partial(
+        TrainClips,
+        augment=replace(config.augment, mirror=mirror),
         seed=config.train.seed,
         cache_bytes=data.cache_mb * 2**20,
         label_map=label_map,
     )
+    first = clips(train_items, clip_spec(data, joined=joined))
+    train_clips: Clips = first
+    other = None if data.features else _other_stream(config, index)
+    if data.features:
+        train_clips = feature_clips(config, train_items, "train")
+    elif other:
+        items = stream_items(index, "train", classes=index.classes, data=other.data)
+        train_clips = PairedTrainClips(first, clips(items, clip_spec(other.data)))
     weights = None
     if config.optim.class_weights == "balanced":
         weights = _balanced_weights(train_items, len(index.classes)).to(place.device)
@@ -103,14 +163,41 @@ def prepare(config: Config, out: Path, place: Runtime) -> Job:
         config=config,
         out=out,
         runtime=place,
-        train_clips=clips,
+        train_clips=train_clips,
         train_items=train_items,
         val_items=val_items,
         classes=index.classes,
         protocol=find_protocol(config.protocol),
-        class_weights=weights,
+        loss=training_loss(config, class_weights=weights),
         index_hash=sha256_of(folder / "index.csv"),
     )
+
+
+def _other_stream(config: Config, index: Index) -> Config | None:
+    """Return the configuration of the second stream, or of the teacher on this training's clips.
+
+    Raises:
+        KinemaError: the teacher knows other classes.
+    """
+    if has_second(config):
+        return second_stream(config)
+    if not config.second.teacher:
+        return None
+    path = Path(config.second.teacher)
+    info = read_info(path)
+    if info.classes != index.classes:
+        raise KinemaError(
+            f"{path} was trained on other classes ({len(info.classes)}: "
+            f"{', '.join(info.classes[:3])}, …) than the index has ({len(index.classes)}: "
+            f"{', '.join(index.classes[:3])}, …): a teacher knows the same ones."
+        )
+    own, data = info.config.data, config.data
+    if own.modality == "flow":
+        own = replace(own, flow_store=config.second.flow_store)
+        if own.flow_store:
+            own = with_stored_flow(own, Path(own.flow_store))
+    shared = {name: getattr(data, name) for name in _SHARED_BY_STREAMS}
+    return replace(info.config, data=replace(own, **shared))
 
 
 def _check_settings(config: Config) -> None:
@@ -139,21 +226,15 @@ def start_session(job: Job) -> Session:
     """Build network and optimiser in their first state, the same in every process."""
     config, place = job.config, job.runtime
     torch.manual_seed(config.train.seed)
-    network = build_network(
-        config.model,
-        modality=config.data.modality,
-        stack=config.data.stack,
-        num_classes=len(job.classes),
-        num_segments=config.data.num_segments,
-        crop=config.data.crop,
-    )
+    network = build_video_network(config, num_classes=len(job.classes))
     if place.is_main:  # first and alone: it may fetch a file that the others then find
-        report = initialise(network, config.model)
-        if report:
-            say(f"Weights: {report.summary()}")
+        for line in _initialise(network, config):
+            say(line)
     place.barrier()
     if not place.is_main:
-        initialise(network, config.model)
+        _initialise(network, config)
+    if config.second.teacher and isinstance(network, SnippetNetwork):
+        network = _taught(network, config)
     network.to(place.device)
     if config.train.channels_last:
         network.channels_last()
@@ -164,20 +245,58 @@ def start_session(job: Job) -> Session:
                 "model.save_memory=true and train.compile=true do not go together: set one of "
                 "them to false."
             )
-        save_memory(network.backbone)
-    model: nn.Module = network
-    if place.world > 1:
-        ids = [place.device.index] if place.device.type == "cuda" else None
-        model = DistributedDataParallel(network, device_ids=ids)
+        for stream in _streams(network):
+            save_memory(stream.backbone)
+    model = place.parallel(learning_part(network) if config.data.features else network)
     if config.train.compile:
         model = torch.compile(model)  # type: ignore[assignment]
     torch.manual_seed(config.train.seed + place.rank)
-    fp16 = place.dtype is torch.float16
     return Session(
         network=network,
         model=model,
-        optimizer=build_optimizer(network, config.optim, modality=config.data.modality),
-        scaler=torch.amp.GradScaler(place.device.type, enabled=fp16),
+        optimizer=build_optimizer(_parts(network, config), config.optim),
+        scaler=place.scaler(),
         plateau=Plateau(config.optim),
         average=Average(network, config.optim.ema) if config.optim.ema else None,
     )
+
+
+def _streams(network: VideoNetwork) -> tuple[SnippetNetwork, ...]:
+    return network.streams if isinstance(network, TwoStreamNetwork) else (network,)
+
+
+def _initialise(network: VideoNetwork, config: Config) -> list[str]:
+    """Put the weights in that the configuration asks for; says what was found."""
+    streams = _streams(network)
+    configs = (config, second_stream(config)) if has_second(config) else (config,)
+    lines = []
+    for stream, own in zip(streams, configs, strict=True):
+        report = initialise(stream, own.model)
+        if report:
+            whose = f" of {own.data.modality}" if len(streams) > 1 else ""
+            lines.append(f"Weights{whose}: {report.summary()}")
+    return lines
+
+
+def _taught(network: SnippetNetwork, config: Config) -> ScoreStreams:
+    teacher = load_checkpoint(Path(config.second.teacher)).network
+    if not isinstance(teacher, SnippetNetwork):
+        raise UsageError(
+            f"second.teacher={config.second.teacher} has two streams: give a network of one."
+        )
+    features = config.second.distil == "features"
+    return ScoreStreams(network, teacher, features=features, taught=True)
+
+
+def _parts(network: VideoNetwork, config: Config) -> list[Part]:
+    """Return what the optimiser has, with the rate of the second stream where it has its own."""
+    if not isinstance(network, TwoStreamNetwork):
+        return [Part(network, config.data.modality)]
+    second = config.second
+    scale = second.lr / config.optim.lr if second.lr and config.optim.lr else 1.0
+    parts = [
+        Part(network.first, config.data.modality),
+        Part(network.second, second.modality, scale),
+    ]
+    between = [child for child in network.children() if child not in network.streams]
+    return parts + [Part(child) for child in between]

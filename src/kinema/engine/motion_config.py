@@ -104,6 +104,7 @@ def rate_settings(optim: MotionOptim) -> OptimConfig:
         min_lr=optim.min_lr,
         warmup_epochs=optim.warmup_epochs,
         weight_decay=optim.weight_decay,
+        clip_norm=optim.clip_norm,
     )
 
 

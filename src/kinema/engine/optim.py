@@ -1,7 +1,9 @@
 """Optimisers, their parameter groups, and learning rates as a pure function of progress."""
 
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import nn
@@ -16,14 +18,25 @@ _ONECYCLE_START = 25.0  # the first rate is lr / 25
 _ONECYCLE_END = 1e4  # the last rate is the first one / 10,000
 
 
-def build_optimizer(
-    network: nn.Module, config: OptimConfig, *, modality: str
-) -> torch.optim.Optimizer:
-    """Return the optimiser over the trainable parameters of `network`.
+@dataclass(frozen=True)
+class Part:
+    """A network, or a part of one, with a learning rate of its own."""
+
+    network: nn.Module
+    modality: str = ""  # what its first convolution sees
+    scale: float = 1.0  # of the scheduled rate
+
+
+def build_optimizer(parts: Sequence[Part], config: OptimConfig) -> torch.optim.Optimizer:
+    """Return the optimiser over the trainable parameters of all parts.
 
     Every group carries `scale`, which multiplies the scheduled learning rate.
     """
-    groups = list(parameter_groups(network, config, modality=modality))
+    groups = [
+        {**group, "scale": group["scale"] * part.scale}
+        for part in parts
+        for group in parameter_groups(part.network, config, modality=part.modality)
+    ]
     if config.name == "sgd":
         return torch.optim.SGD(
             groups,
@@ -38,7 +51,7 @@ def build_optimizer(
 
 def parameter_groups(
     network: nn.Module, config: OptimConfig, *, modality: str
-) -> Iterator[dict[str, object]]:
+) -> Iterator[dict[str, Any]]:
     """Yield parameter groups by `config.groups`.
 
     - ``plain``: one group, one weight decay.

@@ -8,7 +8,9 @@ from typing import Any, Literal
 
 import torch
 from torch import distributed, nn
+from torch.nn.parallel import DistributedDataParallel
 
+from kinema.console import say
 from kinema.errors import KinemaError, UsageError
 
 Precision = Literal["auto", "fp32", "bf16", "fp16"]
@@ -51,6 +53,22 @@ class Runtime:
         gathered: list[Any] = [None] * self.world
         distributed.all_gather_object(gathered, value)
         return gathered
+
+    def parallel(self, network: nn.Module) -> nn.Module:
+        """Return the network as it is called in training: over all processes, where several."""
+        if self.world == 1:
+            return network
+        ids = [self.device.index] if self.device.type == "cuda" else None
+        return DistributedDataParallel(network, device_ids=ids)
+
+    def scaler(self) -> torch.amp.GradScaler:
+        """Return what keeps float16 gradients above zero; it does nothing in other precisions."""
+        return torch.amp.GradScaler(self.device.type, enabled=self.dtype is torch.float16)
+
+    def tell(self, line: str) -> None:
+        """Say something once, however many processes there are."""
+        if self.is_main:
+            say(line)
 
     def share_buffers(self, network: nn.Module) -> None:
         """Give the network of every process the first one's buffers (statistics of BatchNorm)."""

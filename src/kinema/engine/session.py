@@ -20,7 +20,7 @@ from kinema.engine.optim import Average, Plateau
 from kinema.engine.runtime import Runtime
 from kinema.errors import KinemaError, UsageError
 from kinema.files import read_json, write_json
-from kinema.models.network import SnippetNetwork
+from kinema.models.video_network import VideoNetwork
 
 _FREE_TO_CHANGE = {
     "data.workers",
@@ -51,7 +51,7 @@ class TrainingState(Generic[NetworkT]):
     sums: dict[str, float] = field(default_factory=dict)  # of the epoch so far, this process
 
 
-Session = TrainingState[SnippetNetwork]  # of a network that recognises
+Session = TrainingState[VideoNetwork]  # of a network that recognises
 
 
 def save_session(

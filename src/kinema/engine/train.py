@@ -6,26 +6,25 @@ Shapes: B videos, N snippets, T images, C channels, H, W, K classes.
 import math
 import time
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
 from torch.nn.functional import cross_entropy
 
 from kinema.config import Config
-from kinema.console import progress, say
-from kinema.data.loader import TrainLoader, train_loader
+from kinema.data.loader import TrainLoader
 from kinema.engine.checkpoint import CheckpointInfo, save_checkpoint
+from kinema.engine.epoch import Epoch, state_loader
 from kinema.engine.evaluate import TestSettings, evaluate
 from kinema.engine.job import Job, prepare, start_session
 from kinema.engine.log import RunLog
 from kinema.engine.mixing import MixedBatch, draw_mixture, mix
-from kinema.engine.optim import current_rate, learning_rate, set_rate
+from kinema.engine.on_features import feature_clips, feature_logits, learning_part
 from kinema.engine.pausing import Saver, all_finite, resume_line
 from kinema.engine.protocols import Protocol
-from kinema.engine.runtime import Runtime, runtime
+from kinema.engine.runtime import runtime
 from kinema.engine.session import (
     Session,
     StopSignal,
@@ -34,7 +33,10 @@ from kinema.engine.session import (
     stop_signals,
 )
 from kinema.engine.shares import group_size, video_weight
+from kinema.engine.steps import REMEDY, optimiser_step, refuse_not_finite
 from kinema.errors import KinemaError
+from kinema.models.two_streams import ScoreStreams
+from kinema.streams import first_stream, second_stream
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,10 +71,12 @@ def train(config: Config, out: Path, *, device: str = "auto") -> TrainResult:
         session = start_session(job)  # may fail: the folder is then free for other settings
         settle_config(config, out, place)
         if restore_session(out / "state.pt", session, place, index_hash=job.index_hash):
-            _tell(place, resume_line(session, settings.epochs))
+            place.tell(resume_line(session, settings.epochs))
         is_open = session.epoch < settings.epochs
         log = RunLog(out, first_epoch=session.epoch) if place.is_main and is_open else None
-        loader = _loader(job, session)
+        loader = state_loader(
+            job.train_clips, session, place, settings=settings, workers=config.data.workers
+        )
         saver = Saver(
             out, place, index_hash=job.index_hash, every_seconds=settings.save_every_seconds
         )
@@ -83,7 +87,7 @@ def train(config: Config, out: Path, *, device: str = "auto") -> TrainResult:
             figures["seconds"] = time.monotonic() - started
             if log:
                 log.write({"epoch": session.epoch - 1, "step": session.step, **figures})
-            _tell(place, _epoch_line(session.epoch, settings.epochs, figures))
+            place.tell(_epoch_line(session.epoch, settings.epochs, figures))
             if session.epoch < settings.epochs:
                 saver.pause(session, stop)
                 continue
@@ -100,55 +104,18 @@ def train(config: Config, out: Path, *, device: str = "auto") -> TrainResult:
         )
 
 
-def _loader(job: Job, session: Session) -> TrainLoader:
-    config, place = job.config, job.runtime
-    return train_loader(
-        job.train_clips,
-        batch_size=config.train.batch_size,
-        seed=config.train.seed,
-        epoch=session.epoch,
-        start_batch=session.batch,
-        rank=place.rank,
-        world=place.world,
-        workers=config.data.workers,
-    )
-
-
 def _train_epoch(
     job: Job, session: Session, loader: TrainLoader, stop: StopSignal, saver: Saver
 ) -> dict[str, Any]:
     """Train the rest of an epoch; returns its figures."""
-    config, place = job.config, job.runtime
-    first, total = session.batch, job.batches_per_epoch
-    waited, started = 0.0, time.monotonic()
-    loader.set_epoch(session.epoch, start_batch=first)
-    batches = iter(loader)
-    sums = session.sums or {"loss": 0.0, "right": 0.0, "clips": 0.0}
-    title = f"epoch {session.epoch + 1}/{config.train.epochs}"
-    with progress(total - first, title, show=place.is_main) as advance:
-        while session.batch < total:
-            asked = time.monotonic()
-            x_BNTCHW, labels_B, rows_B = next(batches)
-            waited += time.monotonic() - asked
-            for name, value in train_batch(job, session, x_BNTCHW, labels_B, rows_B).items():
-                sums[name] += value
-            session.batch += 1
-            session.sums = sums
-            advance(1, f"loss {sums['loss'] / sums['clips']:.3f}")
+    config, total = job.config, job.batches_per_epoch
+    left = Epoch(session, loader, job.runtime, num_batches=total, epochs=config.train.epochs)
+    with left as epoch:
+        for x_BNTCHW, labels_B, rows_B in epoch:
+            epoch.add(train_batch(job, session, x_BNTCHW, labels_B, rows_B))
             if session.batch % config.optim.accumulate == 0 and session.batch < total:
                 saver.pause(session, stop)
-    seconds = time.monotonic() - started
-    loss_sum, hits, clips = place.sum(sums["loss"], sums["right"], sums["clips"])
-    world_clips = config.train.batch_size * config.augment.repeats * place.world
-    figures = {
-        "lr": current_rate(session.optimizer),
-        "train_loss": loss_sum / clips,
-        "train_top1": hits / clips,
-        "clips_per_second": (total - first) * world_clips / seconds,
-        "data_wait": waited / seconds,
-    }
-    session.epoch, session.batch, session.sums = session.epoch + 1, 0, {}
-    return figures
+        return epoch.finish(clips_per_batch=config.train.batch_size * config.augment.repeats)
 
 
 def train_batch(
@@ -173,26 +140,31 @@ def train_batch(
         labels_B, targets = (y.repeat_interleave(snippets, 0) for y in (labels_B, targets))
     with session.model.no_sync() if waits else nullcontext():  # type: ignore[operator]
         with place.autocast():
-            logits_BK = session.model(x_BNTCHW)
-        loss = cross_entropy(
-            logits_BK.float(),
-            targets,
-            weight=job.class_weights,
-            label_smoothing=config.optim.label_smoothing,
-            reduction="sum",
-        )
+            output = session.model(x_BNTCHW)
+        loss, logits_BK = job.loss(output, targets)
         value = float(loss.detach())
-        if any(place.sum(not math.isfinite(value))):
-            raise _not_finite(job, session, value, rows_B)
+        refuse_not_finite(
+            value, rows_B, items=job.train_items, state=session, place=place, remedy=_kept(job)
+        )
         # The mean over the whole group, whatever the size of its batches and of the world.
         clips = snippets * config.augment.repeats * _group_size(job, session.batch)
         share = place.world * weight / clips
         session.scaler.scale(loss * share).backward()  # type: ignore[no-untyped-call]
     if ends_group:
-        _step(job, session)
+        optimiser_step(
+            session,
+            config.optim,
+            steps_per_epoch=job.steps_per_epoch,
+            epochs=config.train.epochs,
+            clipped=job.clipped_parts(session.network),
+        )
     hits = int((logits_BK.argmax(1) == labels_B).sum())
     share = weight / snippets
-    return {"loss": value * share, "right": hits * share, "clips": len(rows_B) * weight}
+    return {
+        "train_loss": value * share,
+        "train_top1": hits * share,
+        "clips": len(rows_B) * weight,
+    }
 
 
 def _mixed(
@@ -230,36 +202,6 @@ def _weight(job: Job, batch: int) -> float:
     return video_weight(len(job.train_items), batch=batch, batch_size=batch_size, place=job.runtime)
 
 
-def _step(job: Job, session: Session) -> None:
-    config, optimizer = job.config, session.optimizer
-    rate = learning_rate(
-        config.optim,
-        step=session.step,
-        steps_per_epoch=job.steps_per_epoch,
-        epochs=config.train.epochs,
-    )
-    set_rate(optimizer, rate * session.plateau.factor)
-    if config.optim.clip_norm:
-        session.scaler.unscale_(optimizer)
-        nn.utils.clip_grad_norm_(session.network.parameters(), config.optim.clip_norm)
-    session.scaler.step(optimizer)
-    session.scaler.update()
-    optimizer.zero_grad(set_to_none=True)
-    session.step += 1
-    if session.average:
-        session.average.update(session.network)
-
-
-def _not_finite(job: Job, session: Session, loss: float, rows_B: torch.Tensor) -> KinemaError:
-    mine = (loss, [job.train_items[row].id for row in dict.fromkeys(rows_B.tolist())])
-    parts = [part for part in job.runtime.gather(mine) if not math.isfinite(part[0])]
-    ids = ", ".join(name for _, names in parts for name in names)
-    return KinemaError(
-        f"The loss became {parts[0][0]} at epoch {session.epoch + 1}, batch {session.batch + 1} "
-        f"(videos: {ids}). {_kept(job)}"
-    )
-
-
 def _check_weights(job: Job, session: Session) -> None:
     """The loss of the next epoch would tell too late: the checkpoint would be overwritten."""
     if not all_finite(session.network):
@@ -270,10 +212,7 @@ def _check_weights(job: Job, session: Session) -> None:
 
 
 def _kept(job: Job) -> str:
-    return (
-        f"The checkpoints of earlier epochs in {job.out} are untouched. Lower optim.lr, set "
-        "optim.clip_norm, or use train.precision=fp32, and choose another output folder."
-    )
+    return f"The checkpoints of earlier epochs in {job.out} are untouched. {REMEDY}"
 
 
 def _finish_epoch(job: Job, session: Session, saver: Saver) -> dict[str, float]:
@@ -293,31 +232,41 @@ def _finish_epoch(job: Job, session: Session, saver: Saver) -> dict[str, float]:
         session.best_top1, session.best_loss = top1, loss
     if better:
         session.best_top1, session.best_loss = top1, loss
-        _write_checkpoint(job, session, "best.safetensors", figures)
+        _write_checkpoint(job, session, "best", figures)
     if last or saver.is_due:
-        _write_checkpoint(job, session, "last.safetensors", figures)
+        _write_checkpoint(job, session, "last", figures)
     if session.average:
         session.average.swap(session.network)
     return figures
 
 
 def _validate(job: Job, session: Session) -> dict[str, float]:
-    protocol = Protocol(
-        name="validation",
-        rule="tsn-val",
-        num_clips=job.config.data.num_segments // session.network.joined,
-        resize="train",
-        aggregate="sum" if job.config.model.consensus == "sum" else "mean",  # as the loss does
-    )
-    settings = TestSettings(
-        config=job.config, protocol=protocol, classes=job.classes, show_progress=False
-    )
-    scores = evaluate(session.network, job.val_items, settings, runtime=job.runtime)
-    logits = torch.from_numpy(scores.values)
-    labels = torch.from_numpy(scores.labels)
+    if job.config.data.features:
+        clips = feature_clips(job.config, job.val_items, "val")
+        head = learning_part(session.network)
+        logits = feature_logits(head, clips, device=job.runtime.device)
+        labels = clips.labels
+    else:
+        logits, labels = _video_logits(job, session)
     loss = float(cross_entropy(logits, labels))
     session.plateau.update(loss)
     return {"val_loss": loss, "val_top1": float((logits.argmax(1) == labels).float().mean())}
+
+
+def _video_logits(job: Job, session: Session) -> tuple[torch.Tensor, torch.Tensor]:
+    network, config = job.result(session.network), job.result_config
+    protocol = Protocol(
+        name="validation",
+        rule="tsn-val",
+        num_clips=config.data.num_segments // network.joined,
+        resize="train",
+        aggregate="sum" if config.model.consensus == "sum" else "mean",  # as the loss does
+    )
+    settings = TestSettings(
+        config=config, protocol=protocol, classes=job.classes, show_progress=False
+    )
+    scores = evaluate(network, job.val_items, settings, runtime=job.runtime)
+    return torch.from_numpy(scores.values), torch.from_numpy(scores.labels)
 
 
 def _write_checkpoint(job: Job, session: Session, name: str, figures: dict[str, float]) -> None:
@@ -329,17 +278,19 @@ def _write_checkpoint(job: Job, session: Session, name: str, figures: dict[str, 
         "index_sha256": job.index_hash,
         "num_train_videos": len(job.train_items),
         "torch": torch.__version__,
+        **job.taught_by,
         **figures,
     }
     info = CheckpointInfo(
-        config=job.config, classes=job.classes, protocol=job.protocol, provenance=provenance
+        config=job.result_config, classes=job.classes, protocol=job.protocol, provenance=provenance
     )
-    save_checkpoint(job.out / name, session.network, info)
-
-
-def _tell(place: Runtime, line: str) -> None:
-    if place.is_main:
-        say(line)
+    network = job.result(session.network)
+    save_checkpoint(job.out / f"{name}.safetensors", network, info)
+    if isinstance(network, ScoreStreams):  # each can be used without the other
+        configs = first_stream(job.config), second_stream(job.config)
+        for stream, own in zip(network.streams, configs, strict=True):
+            path = job.out / f"{name}-{own.data.modality}.safetensors"
+            save_checkpoint(path, stream, replace(info, config=own))
 
 
 def _epoch_line(epoch: int, epochs: int, figures: dict[str, Any]) -> str:

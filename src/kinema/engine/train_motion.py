@@ -13,17 +13,16 @@ from typing import Any
 
 import torch
 from torch import nn
-from torch.nn.parallel import DistributedDataParallel
 
-from kinema.config import AugmentConfig, DataConfig, OptimConfig
-from kinema.console import progress, say
+from kinema.config import AugmentConfig, DataConfig
 from kinema.data.clips import ClipItem, ClipSpec, TrainClips
-from kinema.data.loader import TrainLoader, train_loader
+from kinema.data.loader import TrainLoader
 from kinema.datasets.index import check_files, read_index
-from kinema.engine.items import part_items
+from kinema.engine.epoch import Epoch, state_loader
+from kinema.engine.items import stream_items
 from kinema.engine.log import RunLog
 from kinema.engine.motion_config import MotionConfig, check_motion, rate_settings
-from kinema.engine.optim import Plateau, current_rate, learning_rate, set_rate
+from kinema.engine.optim import Part, Plateau, build_optimizer
 from kinema.engine.pausing import Saver, all_finite, resume_line
 from kinema.engine.runtime import Runtime, runtime
 from kinema.engine.session import (
@@ -34,6 +33,7 @@ from kinema.engine.session import (
     stop_signals,
 )
 from kinema.engine.shares import group_size, video_weight
+from kinema.engine.steps import REMEDY, optimiser_step, refuse_not_finite
 from kinema.errors import KinemaError
 from kinema.files import sha256_of
 from kinema.flow.motion_file import load_motion, save_motion
@@ -42,7 +42,6 @@ from kinema.models.flow_losses import PAPER_LOSS, TINY_LOSS, flow_loss
 
 State = TrainingState[nn.Module]
 _LOSSES = {"motionnet": PAPER_LOSS, "motionnet-tiny": TINY_LOSS}
-_PARTS = ("total", "photometric", "ssim", "smooth")
 _PAPER_SCALES = (1.0, 0.875, 0.75)  # of its crops
 
 
@@ -96,10 +95,12 @@ def train_motion(config: MotionConfig, out: Path, *, device: str = "auto") -> Mo
         state = _start(job)
         settle_config(config, out, place)
         if restore_session(out / "state.pt", state, place, index_hash=job.index_hash):
-            _tell(place, resume_line(state, settings.epochs))
+            place.tell(resume_line(state, settings.epochs))
         is_open = state.epoch < settings.epochs
         log = RunLog(out, first_epoch=state.epoch) if place.is_main and is_open else None
-        loader = _loader(job, state)
+        loader = state_loader(
+            job.clips, state, place, settings=settings, workers=config.data.workers
+        )
         saver = Saver(
             out, place, index_hash=job.index_hash, every_seconds=settings.save_every_seconds
         )
@@ -114,7 +115,7 @@ def train_motion(config: MotionConfig, out: Path, *, device: str = "auto") -> Mo
             figures["seconds"] = time.monotonic() - started
             if log:
                 log.write({"epoch": state.epoch - 1, "step": state.step, **figures})
-            _tell(place, _epoch_line(state.epoch, settings.epochs, figures))
+            place.tell(_epoch_line(state.epoch, settings.epochs, figures))
             if is_last:
                 saver.save(state)
             else:
@@ -137,7 +138,7 @@ def _prepare(config: MotionConfig, out: Path, place: Runtime) -> _Job:
     index = read_index(folder)
     check_files(index)
     frames = DataConfig(official_split=data.official_split, frame_store=data.frame_store)
-    items = part_items(index, "train", classes=index.classes, data=frames)
+    items = stream_items(index, "train", classes=index.classes, data=frames)
     if not items:
         raise KinemaError(f"{folder / 'index.csv'} has no video in the part 'train'.")
     out.mkdir(parents=True, exist_ok=True)
@@ -183,37 +184,14 @@ def _start(job: _Job) -> State:
                 f"{config.model.network}: choose the one that the file has."
             )
     network.to(place.device).train()
-    model: nn.Module = network
-    if place.world > 1:
-        ids = [place.device.index] if place.device.type == "cuda" else None
-        model = DistributedDataParallel(network, device_ids=ids)
-    optimizer = torch.optim.Adam(
-        [{"params": list(network.parameters()), "scale": 1.0}],
-        lr=config.optim.lr,
-        weight_decay=config.optim.weight_decay,
-    )
-    fp16 = place.dtype is torch.float16
+    optim = rate_settings(config.optim)
     return TrainingState(
         network=network,
-        model=model,
-        optimizer=optimizer,
-        scaler=torch.amp.GradScaler(place.device.type, enabled=fp16),
-        plateau=Plateau(OptimConfig()),
+        model=place.parallel(network),
+        optimizer=build_optimizer([Part(network)], optim),
+        scaler=place.scaler(),
+        plateau=Plateau(optim),
         average=None,
-    )
-
-
-def _loader(job: _Job, state: State) -> TrainLoader:
-    config, place = job.config, job.runtime
-    return train_loader(
-        job.clips,
-        batch_size=config.train.batch_size,
-        seed=config.train.seed,
-        epoch=state.epoch,
-        start_batch=state.batch,
-        rank=place.rank,
-        world=place.world,
-        workers=config.data.workers,
     )
 
 
@@ -221,38 +199,13 @@ def _train_epoch(
     job: _Job, state: State, loader: TrainLoader, stop: StopSignal, saver: Saver
 ) -> dict[str, Any]:
     """Train the rest of an epoch; returns its figures."""
-    config, place = job.config, job.runtime
-    first, total = state.batch, job.batches_per_epoch
-    waited, started = 0.0, time.monotonic()
-    loader.set_epoch(state.epoch, start_batch=first)
-    batches = iter(loader)
-    sums = state.sums or dict.fromkeys((*_PARTS, "clips"), 0.0)
-    title = f"epoch {state.epoch + 1}/{config.train.epochs}"
-    with progress(total - first, title, show=place.is_main) as advance:
-        while state.batch < total:
-            asked = time.monotonic()
-            x_BNTCHW, _, rows_B = next(batches)
-            waited += time.monotonic() - asked
-            for name, value in _train_batch(job, state, x_BNTCHW, rows_B).items():
-                sums[name] += value
-            state.batch += 1
-            state.sums = sums
-            advance(1, f"loss {sums['total'] / sums['clips']:.4f}")
+    train, total = job.config.train, job.batches_per_epoch
+    with Epoch(state, loader, job.runtime, num_batches=total, epochs=train.epochs) as epoch:
+        for x_BNTCHW, _, rows_B in epoch:
+            epoch.add(_train_batch(job, state, x_BNTCHW, rows_B))
             if state.batch < total:
                 saver.pause(state, stop)
-    seconds = time.monotonic() - started
-    *parts, clips = place.sum(*(sums[name] for name in (*_PARTS, "clips")))
-    world_clips = config.train.batch_size * config.data.clips * place.world
-    means = dict(zip(_PARTS, (part / clips for part in parts), strict=True))
-    figures = {
-        "lr": current_rate(state.optimizer),
-        "train_loss": means.pop("total"),
-        **means,
-        "clips_per_second": (total - first) * world_clips / seconds,
-        "data_wait": waited / seconds,
-    }
-    state.epoch, state.batch, state.sums = state.epoch + 1, 0, {}
-    return figures
+        return epoch.finish(clips_per_batch=train.batch_size * job.config.data.clips)
 
 
 def _train_batch(
@@ -268,58 +221,28 @@ def _train_batch(
         flows = state.model(frames_BTCHW)
     parts = flow_loss(flows, frames_BTCHW, _LOSSES[config.model.network])
     value = float(parts["total"].detach().sum())
-    if any(place.sum(not math.isfinite(value))):
-        raise _not_finite(job, state, value, rows_B)
+    refuse_not_finite(value, rows_B, items=job.items, state=state, place=place)
     # The mean over the whole step, whatever the size of its batches and of the world.
     videos = group_size(
         num_items, batch=state.batch, batch_size=batch_size, accumulate=1, world=place.world
     )
     share = place.world * weight / (videos * config.data.clips)
     state.scaler.scale(parts["total"].sum() * share).backward()  # type: ignore[no-untyped-call]
-    _step(job, state)
-    sums = {name: float(part.detach().sum()) * weight for name, part in parts.items()}
-    return {**sums, "clips": len(frames_BTCHW) * weight}
-
-
-def _step(job: _Job, state: State) -> None:
-    config, optimizer = job.config, state.optimizer
-    rate = learning_rate(
+    optimiser_step(
+        state,
         rate_settings(config.optim),
-        step=state.step,
         steps_per_epoch=job.batches_per_epoch,
         epochs=config.train.epochs,
     )
-    set_rate(optimizer, rate)
-    if config.optim.clip_norm:
-        state.scaler.unscale_(optimizer)
-        nn.utils.clip_grad_norm_(state.network.parameters(), config.optim.clip_norm)
-    state.scaler.step(optimizer)
-    state.scaler.update()
-    optimizer.zero_grad(set_to_none=True)
-    state.step += 1
-
-
-def _not_finite(job: _Job, state: State, loss: float, rows_B: torch.Tensor) -> KinemaError:
-    mine = (loss, [job.items[row].id for row in dict.fromkeys(rows_B.tolist())])
-    parts = [part for part in job.runtime.gather(mine) if not math.isfinite(part[0])]
-    ids = ", ".join(name for _, names in parts for name in names)
-    return KinemaError(
-        f"The loss became {parts[0][0]} at epoch {state.epoch + 1}, batch {state.batch + 1} "
-        f"(videos: {ids}). {_REMEDY}"
-    )
-
-
-_REMEDY = (
-    "Lower optim.lr, set optim.clip_norm, or use train.precision=fp32, and choose another output "
-    "folder."
-)
+    sums = {name: float(part.detach().sum()) * weight for name, part in parts.items()}
+    return {"train_loss": sums.pop("total"), **sums, "clips": len(frames_BTCHW) * weight}
 
 
 def _check_finite(job: _Job, state: State) -> None:
     if not all_finite(state.network):
         raise KinemaError(
             f"The weights are no longer finite after the last step of epoch {state.epoch}; what "
-            f"earlier epochs left in {job.out} is untouched. {_REMEDY}"
+            f"earlier epochs left in {job.out} is untouched. {REMEDY}"
         )
 
 
@@ -336,11 +259,6 @@ def _write(job: _Job, state: State, figures: dict[str, Any]) -> None:
     }
     name = job.config.model.network
     save_motion(job.out / "last.safetensors", state.network, name=name, provenance=provenance)
-
-
-def _tell(place: Runtime, line: str) -> None:
-    if place.is_main:
-        say(line)
 
 
 def _epoch_line(epoch: int, epochs: int, figures: dict[str, Any]) -> str:

@@ -23,11 +23,12 @@ class BilinearPooling(nn.Module):
         super().__init__()
         self.out_features = channels * channels
 
-    def forward(self, x_BPC: Tensor) -> Tensor:
-        """Return the descriptors, (B, C * C)."""
+    def forward(self, x_BPC: Tensor, y_BPC: Tensor | None = None) -> Tensor:
+        """Return the descriptors of a map with itself, or with another of its size, (B, C * C)."""
         with full_precision(x_BPC.device):
             x = at_least_float32(x_BPC)
-            return (x.transpose(1, 2) @ x / x.shape[1]).flatten(1)
+            y = x if y_BPC is None else at_least_float32(y_BPC)
+            return (x.transpose(1, 2) @ y / x.shape[1]).flatten(1)
 
 
 class TensorSketch(nn.Module):
@@ -60,11 +61,13 @@ class TensorSketch(nn.Module):
         self.register_buffer("places", places.to(here))
         self.register_buffer("signs", signs.to(here))
 
-    def forward(self, x_BPC: Tensor) -> Tensor:
-        """Return the mean over the positions of the sketches, (B, D)."""
+    def forward(self, x_BPC: Tensor, y_BPC: Tensor | None = None) -> Tensor:
+        """Return the mean sketch of a map with itself, or with another of its size, (B, D)."""
         with full_precision(x_BPC.device):
             x = at_least_float32(x_BPC)
-            first, second = (torch.fft.rfft(self._count_sketch(x, i)) for i in range(2))
+            y = x if y_BPC is None else at_least_float32(y_BPC)
+            first = torch.fft.rfft(self._count_sketch(x, 0))
+            second = torch.fft.rfft(self._count_sketch(y, 1))
             spectrum_BF = (first * second).mean(1)
             sketch_BD: Tensor = torch.fft.irfft(spectrum_BF, n=self.out_features)
             return sketch_BD

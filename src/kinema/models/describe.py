@@ -7,7 +7,8 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from kinema.config import ModelConfig
-from kinema.models.network import SnippetNetwork, build_network
+from kinema.models.network import build_network
+from kinema.models.video_network import VideoNetwork
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -19,7 +20,7 @@ class NetworkSize:
     multiply_adds: int
 
 
-def describe_network(network: SnippetNetwork, *, image_size: int) -> NetworkSize:
+def describe_network(network: VideoNetwork, *, image_size: int) -> NetworkSize:
     """Count without computing: a copy runs on torch's meta device with `image_size` pixels.
 
     A network that sees several snippets together is counted with all of them.

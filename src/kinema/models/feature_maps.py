@@ -4,6 +4,7 @@ Shapes: B snippets, P positions of the feature map (space, or time and space), C
 """
 
 import copy
+from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
@@ -58,21 +59,35 @@ def keep_up_to_map(backbone: nn.Module, example: Tensor) -> MapShape:
         example: an input, (1, C, H, W) or (1, C, T, H, W), on torch's meta device.
     """
     drop_classifier(backbone)
+    x_BPC = keep_up_to(backbone, example, read=map_positions)
+    return MapShape(positions=x_BPC.shape[1], channels=x_BPC.shape[2])
+
+
+def keep_up_to(
+    backbone: nn.Module, example: Tensor, *, read: Callable[[nn.Module, Tensor], Tensor]
+) -> Tensor:
+    """Remove what is not needed to read something from a network; returns it, on the meta device.
+
+    Args:
+        backbone: changed in place.
+        example: an input on torch's meta device.
+        read: of (network, input), what will be read.
+    """
     shadow = copy.deepcopy(backbone).to("meta").eval()
     ran: set[str] = set()
     for name, module in shadow.named_modules():
         module.register_forward_hook(lambda *_, name=name: ran.add(name))
     trained = {name: p for name, p in shadow.named_parameters() if p.requires_grad}
     with torch.enable_grad():
-        x_BPC = map_positions(shadow, example)
-        slopes = torch.autograd.grad(x_BPC.sum(), list(trained.values()), allow_unused=True)
+        found = read(shadow, example)
+        slopes = torch.autograd.grad(found.sum(), list(trained.values()), allow_unused=True)
     unused = {name for name, slope in zip(trained, slopes, strict=True) if slope is None}
     for name in _idle(backbone, ran=ran, unused=unused):
         backbone.set_submodule(name, nn.Identity())
     for name, parameter in backbone.named_parameters():
         if name in unused:
             parameter.requires_grad_(False)
-    return MapShape(positions=x_BPC.shape[1], channels=x_BPC.shape[2])
+    return found
 
 
 def _idle(backbone: nn.Module, *, ran: set[str], unused: set[str]) -> list[str]:

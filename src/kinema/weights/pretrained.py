@@ -11,7 +11,7 @@ from kinema.errors import KinemaError
 from kinema.fetch import is_url
 from kinema.models.first_conv import cross_modality, first_conv_names, inflate
 from kinema.models.hidden_flow import load_hidden
-from kinema.models.network import SnippetNetwork
+from kinema.models.snippet_network import SnippetNetwork
 from kinema.weights.download import download
 from kinema.weights.files import WeightsFile, read_weights
 from kinema.weights.kinetics import published_weights
