@@ -31,6 +31,7 @@ from kinema.cli_options import (
     FLOW_SIZE,
     FLOW_STORE,
     FRAME_STORE,
+    FUSION,
     GROUP,
     INDEX,
     INPUTS,
@@ -118,6 +119,7 @@ def run(
     test_groups: Annotated[str, TEST_GROUPS] = "",
     algorithm: Annotated[Algorithm, ALGORITHM] = Algorithm.dis,
     flow_size: Annotated[str, FLOW_SIZE] = "short:240",
+    fusion: Annotated[str, FUSION] = "",
     protocol: Annotated[str, PROTOCOL] = "",
     seed: Annotated[int, SEED] = 0,
     device: Annotated[str, DEVICE] = "auto",
@@ -145,6 +147,7 @@ def run(
         flow=FlowOptions(algorithm=algorithm.value, size=flow_size),
         protocol=protocol,
         overrides=(f"train.seed={seed}", *(overrides or ())),
+        fusion=fusion,
         device=device,
     )
     show_run(api.run(data, out, options=options), out)

@@ -131,6 +131,10 @@ WORKERS = typer.Option(min=0, metavar="NUMBER", help="Processes; 0: one per core
 SHARD = typer.Option(metavar="I/N", help="Part i of n, from 0, for job arrays.")
 RECIPE = typer.Option(metavar="NAME", help="A name of `kinema recipes`.")
 STREAMS = typer.Option(metavar="NAMES", help="rgb, flow, rgbdiff, separated by commas.")
+FUSION = typer.Option(
+    metavar="NAMES",
+    help="Train more than the average on the streams: all, or names such as svm,joint,emv.",
+)
 PROTOCOL = typer.Option(
     metavar="NAME", help="Of `kinema recipes`, or a JSON file; else the recipe's."
 )

@@ -26,8 +26,27 @@ def show_run(results: Mapping[str, Any], folder: Path) -> None:
         weights = ", ".join(f"{name} {weight:g}" for name, weight in fusion["weights"].items())
         where = "found on the validation part" if results["videos"]["val"] else "not searched"
         show(f"Fused by {fusion['rule']}, weights {weights} ({where}).")
+    if fusions := results.get("fusions"):
+        show_fusions(fusions)
     show(f"Report: {folder / 'report.html'}")
     show(f"Use it: kinema predict {folder} VIDEO")
+
+
+def show_fusions(rows: Sequence[Mapping[str, Any]]) -> None:
+    """Show the comparison of streams and fusions, in the order in which they were made."""
+    table(
+        "Fusions",
+        ("", "top-1", "95 % interval", "training", "one video"),
+        [
+            (
+                row["name"],
+                *_result_rows({row["name"]: row["metrics"]})[0][1:3],
+                f"{row['training_seconds']:.0f} s",
+                f"{row['prediction_seconds']:.2f} s",
+            )
+            for row in rows
+        ],
+    )
 
 
 def show_fusion(

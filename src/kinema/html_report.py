@@ -20,7 +20,22 @@ from kinema.scores import load_scores
 _COLOURS = {"rgb": "c-rgb", "flow": "c-flow", "fused": "c-fused"}
 _OTHER_COLOURS = ("c-third", "c-fourth")
 _PACKAGES = ("kinema", "torch", "torchvision", "timm", "numpy", "opencv-python-headless", "av")
-_OPTIONAL = ("kinema", "videos", "seconds", "peak_memory_bytes", "command", "commands", "fusion")
+_OPTIONAL = (
+    "kinema",
+    "videos",
+    "seconds",
+    "peak_memory_bytes",
+    "command",
+    "commands",
+    "fusion",
+    "fusions",
+)
+_LEARNS_ON = {
+    "stream": "videos",
+    "scores": "scores",
+    "time": "features over time",
+    "network": "videos",
+}
 _FEW_VIDEOS = 100  # below this an accuracy is uncertain by several points
 
 
@@ -98,6 +113,7 @@ def _values(run: Path, results: Mapping[str, Any]) -> dict[str, Any]:
             _estimates([*streams, *([fused] if fused else [])]),
             chance=1 / len(classes) if classes else None,
         ),
+        "fusion_rows": _fusion_rows(results.get("fusions") or []),
         "charts": _training_charts(streams, curves),
         "training": [_training_row(stream, curves[stream.name]) for stream in streams],
         "confusion": confusion_chart(counts, classes=classes) if counts else None,
@@ -130,6 +146,26 @@ def _estimates(rows: Sequence[Result]) -> list[Estimate]:
                 Estimate(name=row.name, colour=row.colour, value=value, low=low, high=high)
             )
     return found
+
+
+def _fusion_rows(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Return the comparison of fusions, with what each gains over the average of scores."""
+    average = next((row["metrics"]["top1"] for row in rows if row["name"] == "average"), None)
+    highest = max((row["metrics"]["top1"] for row in rows), default=None)
+    return [
+        {
+            "name": row["name"],
+            "learns_on": "nothing" if row["name"] == "average" else _LEARNS_ON[row["kind"]],
+            "top1": row["metrics"]["top1"],
+            "low": row["metrics"]["top1_interval"][0],
+            "high": row["metrics"]["top1_interval"][1],
+            "gain": None if average is None else row["metrics"]["top1"] - average,
+            "training_seconds": row["training_seconds"],
+            "prediction_seconds": row["prediction_seconds"],
+            "best": row["metrics"]["top1"] == highest,
+        }
+        for row in rows
+    ]
 
 
 def _training_charts(

@@ -12,15 +12,17 @@ from kinema.console import say
 from kinema.datasets.build import build_index
 from kinema.datasets.index import Index, absolute, check_files, read_index
 from kinema.datasets.splits import SplitRule
-from kinema.engine.checkpoint import add_provenance, read_info, weights_hash
+from kinema.engine.checkpoint import add_provenance, read_info
 from kinema.engine.items import flow_jobs, with_flow
-from kinema.engine.protocols import PROTOCOLS, find_protocol
+from kinema.engine.protocols import find_protocol
 from kinema.engine.train import train
 from kinema.errors import KinemaError, UsageError
 from kinema.files import write_json
 from kinema.flow.extract import extract_flow
 from kinema.flow.job import FlowOptions
+from kinema.fused_checkpoint import save_fused
 from kinema.fusion import Rule, fuse, gain_per_class, search_weights
+from kinema.fusion_plans import chosen_fusions
 from kinema.html_report import write_report
 from kinema.metrics import summary
 from kinema.packing.manifest import is_packed
@@ -35,9 +37,12 @@ from kinema.run_folder import (
     peak_memory_bytes,
     same_settings,
 )
+from kinema.run_fusions import BaseRun, compare_fusions
+from kinema.run_scores import current_scores
 from kinema.samples import make_samples
-from kinema.scores import Scores, load_scores, save_scores
-from kinema.testing import Part, TestOptions, score_checkpoint
+from kinema.scores import Scores, save_scores
+from kinema.stored_fusion import average_by
+from kinema.testing import Part, TestOptions
 
 _BY_OPTION = "a run stores its flow by --algorithm and --flow-size"
 _DECIDED_BY_RUN = {
@@ -75,6 +80,7 @@ class RunOptions:
     flow: FlowOptions = field(default_factory=lambda: FlowOptions(size="short:240"))
     protocol: str = ""  # empty: the recipe's
     overrides: tuple[str, ...] = ()  # "section.field=value", or "flow.section.field=value"
+    fusion: str = ""  # fusions beyond the average: "NAME,NAME" or "all"
     device: str = "auto"
 
 
@@ -99,6 +105,7 @@ def run(data: Path, out: Path, *, options: RunOptions | None = None) -> dict[str
     before = finished_results(out) if is_same else {}
     clock = Clock(out / "seconds.json", stopped=bool(before))
     index = _index(data, out, options, clock)
+    fusions = _fusions(options, index)
     if not has_settings(out):
         keep_settings(out, settings)
     if "flow" in configs:
@@ -117,6 +124,23 @@ def run(data: Path, out: Path, *, options: RunOptions | None = None) -> dict[str
     results = _results(index, configs, scores["test"], out)
     if len(configs) > 1:
         results["fusion"] = _fusion(scores["test"], weights, rule, out)
+        files = [out / stream / "scores" / "test.npz" for stream in configs]
+        checkpoints = [out / stream / "best.safetensors" for stream in configs]
+        average = average_by(rule, [weights[stream] for stream in configs])
+        save_fused(out / "fused.safetensors", checkpoints, scores=files, fusion=average)
+    if fusions:
+        base = BaseRun(
+            out=out,
+            index=index,
+            configs=configs,
+            test=scores["test"],
+            val=scores.get("val", {}),
+            rule=rule,
+            clock=clock,
+            protocol=options.protocol,
+            device=options.device,
+        )
+        results["fusions"] = compare_fusions(fusions, base, weights=weights)
     results |= {
         "command": before.get("command") or own_command(),
         "commands": _commands(data, out, options, results.get("fusion", {})),
@@ -142,6 +166,13 @@ def _check_place(data: Path, out: Path) -> None:
             f"--out {out} lies in the folder of the videos, {data}: what is written there would "
             "be taken for videos later. Choose a folder outside of it."
         )
+
+
+def _fusions(options: RunOptions, index: Index) -> tuple[str, ...]:
+    """Return the names of the fusions that are asked for."""
+    if options.fusion and not {"rgb", "flow"} <= set(options.streams):
+        raise UsageError("--fusion joins the rgb and the flow stream: leave --streams=rgb,flow.")
+    return chosen_fusions(options.fusion, has_val=bool(index.part("val")))
 
 
 def _configs(options: RunOptions, out: Path) -> dict[str, Config]:
@@ -248,30 +279,17 @@ def _scores(
     """Score a part with every stream, unless its score file is there and up to date."""
     found: dict[str, Scores] = {}
     for stream, config in configs.items():
-        checkpoint = out / stream / "best.safetensors"
-        path = out / stream / "scores" / f"{part}.npz"
-        kept = _kept_scores(path)
-        ids = tuple(video.id for video in index.part(part, official=config.data.official_split))
-        # A protocol of the user's own may have changed under its name.
-        wanted = (ids, weights_hash(checkpoint), config.protocol)
-        if config.protocol in PROTOCOLS and kept and _identity(kept) == wanted:
-            found[stream] = kept
-        else:
-            say(f"Scoring the {part} part with the {stream} stream.")
-            test = TestOptions(protocol=options.protocol, device=options.device)
-            found[stream] = score_checkpoint(checkpoint, path, part=part, options=test)
+        videos = index.part(part, official=config.data.official_split)
+        found[stream] = current_scores(
+            out / stream / "best.safetensors",
+            out / stream / "scores" / f"{part}.npz",
+            part=part,
+            ids=[video.id for video in videos],
+            protocol=config.protocol,
+            options=TestOptions(protocol=options.protocol, device=options.device),
+            name=f"the {stream} stream",
+        )
     return found
-
-
-def _kept_scores(path: Path) -> Scores | None:
-    try:
-        return load_scores(path)
-    except KinemaError:
-        return None
-
-
-def _identity(scores: Scores) -> tuple[tuple[str, ...], str, str]:
-    return scores.ids, scores.checkpoint, scores.protocol
 
 
 def _rule(configs: dict[str, Config]) -> Rule:

@@ -38,6 +38,8 @@ from kinema.errors import KinemaError
 from kinema.models.two_streams import ScoreStreams
 from kinema.streams import first_stream, second_stream
 
+_LINE_SECONDS = 2.0  # epochs that are quicker are not all told
+
 
 @dataclass(frozen=True, kw_only=True)
 class TrainResult:
@@ -80,6 +82,7 @@ def train(config: Config, out: Path, *, device: str = "auto") -> TrainResult:
         saver = Saver(
             out, place, index_hash=job.index_hash, every_seconds=settings.save_every_seconds
         )
+        told = -math.inf
         while session.epoch < settings.epochs:
             started = time.monotonic()
             figures = _train_epoch(job, session, loader, stop, saver)
@@ -87,11 +90,14 @@ def train(config: Config, out: Path, *, device: str = "auto") -> TrainResult:
             figures["seconds"] = time.monotonic() - started
             if log:
                 log.write({"epoch": session.epoch - 1, "step": session.step, **figures})
-            place.tell(_epoch_line(session.epoch, settings.epochs, figures))
-            if session.epoch < settings.epochs:
+            is_last = session.epoch == settings.epochs
+            if is_last or time.monotonic() - told >= _LINE_SECONDS:
+                place.tell(_epoch_line(session.epoch, settings.epochs, figures))
+                told = time.monotonic()
+            if is_last:
+                saver.save(session)
+            else:
                 saver.pause(session, stop)
-                continue
-            saver.save(session)
         if log:
             log.close()
         place.barrier()
