@@ -14,6 +14,7 @@ from kinema.models.flow_losses import (
     FlowLossSettings,
     charbonnier,
     flow_loss,
+    known_flow_loss,
     reconstruction,
     smoothness,
     ssim,
@@ -172,6 +173,20 @@ def test_each_scale_sees_the_frames_at_its_own_size():
     flows = [constant_flow(4, 0, 32, 32)[:, None], constant_flow(1, 0, 8, 8)[:, None]]
     loss = float(flow_loss(flows, frames, settings)["total"])
     assert loss == pytest.approx(2 * 0.001**0.8, rel=0.01)
+
+
+def test_the_error_to_a_known_flow_by_hand():
+    true = torch.cat([constant_flow(4, 0, 8, 8), constant_flow(0, 2, 8, 8)])[:, None]
+    flows = [
+        constant_flow(0, 0, size, size)[:, None].expand(2, 1, 2, size, size) for size in (4, 2)
+    ]
+    loss = known_flow_loss(flows, true)  # 2 and 1 pixels at 1/2, 1 and 1/2 at 1/4
+    np.testing.assert_allclose(loss, [2 + 0.5**0.5, 1 + 0.5**1.5], rtol=1e-3)
+    right = [constant_flow(2, 0, 4, 4)[:, None], constant_flow(1, 0, 2, 2)[:, None]]
+    found = float(known_flow_loss(right, true[:1]))
+    assert found == pytest.approx(0.01 * (1 + 0.5**0.5), rel=1e-4)
+    guess = picture(1, 1, 2, 4, 4).double().requires_grad_()
+    assert torch.autograd.gradcheck(lambda f: known_flow_loss([f], true[:1].double()), (guess,))
 
 
 def test_clips_have_losses_of_their_own():

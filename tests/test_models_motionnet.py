@@ -16,8 +16,14 @@ from kinema.flow.job import FlowJob, FlowOptions
 from kinema.flow.live import LiveFlow
 from kinema.flow.manifest import stored_options
 from kinema.flow.motion_file import load_motion, read_motion, save_motion
-from kinema.flow.motion_network import MotionNet, build_motion_network, full_flow, motion_input
-from kinema.flow.motion_tiny import TinyMotionNet, correlation
+from kinema.flow.motion_network import (
+    MotionNet,
+    build_motion_network,
+    full_flow,
+    motion_input,
+    widened,
+)
+from kinema.flow.motion_tiny import TinyMotionNet, _Products, correlation
 from kinema.flow.motionnet import motionnet, window_of
 from kinema.flow.store import FlowStore
 from kinema.video.frames import open_frames
@@ -28,9 +34,8 @@ def lively(make, seed=0):
     torch.manual_seed(seed)
     network = make()
     with torch.no_grad():
-        for parameter in network.parameters():
-            if parameter.ndim == 4 and 2 in parameter.shape[:1]:
-                parameter.normal_(std=0.1)
+        for decoder in network.decoder:
+            decoder[-1].weight.normal_(std=0.1)
     return network
 
 
@@ -122,6 +127,43 @@ def test_correlation_by_hand():
     second[0, :, 0, 1] = torch.tensor([4.0, -3.0])  # across
     found = correlation(first, second, reach=1)[0, :, 1, 1].view(3, 3)
     torch.testing.assert_close(found, torch.tensor([[0.0, 0, 0], [0, 0, 1], [0, 0, 0]]))
+
+
+def test_correlation_outside_the_map_is_zero():
+    maps = torch.ones(1, 1, 2, 3)
+    found = correlation(maps, maps, reach=1)[0]
+    assert found[4].tolist() == [[1, 1, 1]] * 2  # the same place
+    assert found[0].tolist() == [[0, 0, 0], [0, 1, 1]]  # up, to the left
+    assert found[7].tolist() == [[1, 1, 1], [0, 0, 0]]  # down
+
+
+def test_gradients_of_correlation():
+    rng = np.random.default_rng(0)
+    one, other = (torch.from_numpy(rng.normal(size=(2, 3, 4, 5))).requires_grad_() for _ in "ab")
+    assert torch.autograd.gradcheck(lambda a, b: _Products.apply(a, b, 2), (one, other))
+
+
+@pytest.mark.parametrize("make", [TinyMotionNet, MotionNet])
+def test_flow_is_what_the_decoder_makes_of_the_encoders_features(make):
+    network = build_motion_network("motionnet") if make is MotionNet else lively(make)
+    frames = torch.rand(1, network.frames, network.channels, 32, 64)
+    with torch.inference_mode():
+        maps = network.encode(frames)
+        flows = network.decode(maps)
+        for found, expected in zip(flows, network(frames), strict=True):
+            assert torch.equal(found, expected)
+    assert [tuple(item.shape[-2:]) for item in maps[-5:]] == [
+        (32 >> scale, 64 >> scale) for scale in range(1, 6)
+    ]
+
+
+def test_sides_are_widened_by_their_border():
+    frames = torch.arange(6.0).view(1, 1, 1, 2, 3)
+    wide = widened(frames)
+    assert wide.shape == (1, 1, 1, 32, 32)
+    assert wide[0, 0, 0, 0, :5].tolist() == [0, 1, 2, 2, 2]
+    assert wide[0, 0, 0, -1, :4].tolist() == [3, 4, 5, 5]
+    assert widened(wide) is wide
 
 
 def test_colour_and_gray_frames():

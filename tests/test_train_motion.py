@@ -38,6 +38,8 @@ SMALL = (
     "train.precision=fp32",
     "train.batch_size=4",
     "train.epochs=2",
+    "data.made=0",
+    "optim.ema=0",
 )
 
 
@@ -202,3 +204,33 @@ def test_the_command(tiny_index, tmp_path):
     result = CliRunner().invoke(app, [*extraction, *weights])
     assert result.exit_code == 0, result.output
     assert len(list(flow.rglob("*.mp4"))) == 24
+
+
+def test_made_pairs_and_averaged_weights_resume_to_the_same_bits(tiny_index, tmp_path):
+    """Both have a state, or draws, of their own; what is kept is the average."""
+    overrides = ("data.made=2", "optim.ema=0.9", "data.clips=1")
+    config = config_of(tiny_index, *overrides)
+    train_motion(config, tmp_path / "whole", device="cpu")
+    process = start_process(train_stopped, config, tmp_path / "run", 2)
+    assert exit_code_of(process) == 1
+    train_motion(config, tmp_path / "run", device="cpu")
+    assert_same_files(tmp_path / "run", tmp_path / "whole", "last.safetensors")
+    without = config_of(tiny_index, "data.made=2", "data.clips=1")
+    train_motion(without, tmp_path / "plain", device="cpu")
+    kept, _ = load_motion(tmp_path / "whole" / "last.safetensors")
+    last, _ = load_motion(tmp_path / "plain" / "last.safetensors")
+    pairs = zip(kept.parameters(), last.parameters(), strict=True)
+    assert any(not torch.equal(one, other) for one, other in pairs)
+
+
+@pytest.mark.parametrize(
+    ("override_text", "message"),
+    [
+        ("data.made=-1", "data.made=-1 is not possible with data.frames=2"),
+        ("data.intervals=0,1", "data.intervals=0 is not possible: it is 1 at least"),
+        ("optim.ema=1", r"optim\.ema=1\.0 is not possible: from 0 to below 1"),
+    ],
+)
+def test_draws_that_cannot_be_are_refused(override_text, message, tmp_path):
+    with pytest.raises(UsageError, match=message):
+        train_motion(override(motion_config(), [override_text]), tmp_path, device="cpu")

@@ -16,7 +16,8 @@ class MotionData:
     frame_store: str = ""  # folder made by `kinema pack`; empty: the videos themselves
     frames: int = 2  # of a clip; the paper's network takes 11
     clips: int = 1  # of a video, whenever it is read
-    interval: int = 1  # from one frame of a clip to the next
+    intervals: tuple[int, ...] = (1, 1, 1, 2, 3)  # from frame to frame; one is drawn per batch
+    made: int = 2  # pairs with made motion beside those of a batch, see `kinema.flow.made_pairs`
     resize: str = "320x240"  # before cropping: "WxH", "short:S" (keeps the aspect) or "none"
     crop: int = 128  # side of the square that the network sees, pixels, a multiple of 32
     mirror: bool = True  # horizontal mirror with probability one half
@@ -44,6 +45,7 @@ class MotionOptim:
     min_lr: float = 0.0
     warmup_epochs: float = 0.5
     clip_norm: float = 1.0  # 0: no clipping
+    ema: float = 0.995  # decay of the averaged weights, which are what is kept; 0: none
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,7 +80,7 @@ def motion_config(network: str = "motionnet-tiny") -> MotionConfig:
     if network != "motionnet":
         return MotionConfig(model=MotionModel(network=network))
     return MotionConfig(
-        data=MotionData(frames=11, clips=1, resize="340x256", crop=224),
+        data=MotionData(frames=11, clips=1, intervals=(1,), made=0, resize="340x256", crop=224),
         model=MotionModel(network=network),
         optim=MotionOptim(
             lr=3.2e-5,
@@ -86,6 +88,7 @@ def motion_config(network: str = "motionnet-tiny") -> MotionConfig:
             schedule="multistep",
             milestones=(168, 335, 420, 503, 587),
             clip_norm=0.0,
+            ema=0.0,
             warmup_epochs=0.0,
         ),
         train=MotionTraining(epochs=671, batch_size=16),
@@ -105,6 +108,7 @@ def rate_settings(optim: MotionOptim) -> OptimConfig:
         warmup_epochs=optim.warmup_epochs,
         weight_decay=optim.weight_decay,
         clip_norm=optim.clip_norm,
+        ema=optim.ema,
     )
 
 
@@ -128,11 +132,18 @@ def check_motion(config: MotionConfig) -> None:
         )
     for name, value in (
         ("data.clips", data.clips),
-        ("data.interval", data.interval),
+        ("data.intervals", min(data.intervals, default=0)),
         ("train.batch_size", train.batch_size),
         ("train.epochs", train.epochs),
     ):
         if value < 1:
             raise UsageError(f"{name}={value} is not possible: it is 1 at least.")
+    if data.made < 0 or (data.made and data.frames != 2):
+        raise UsageError(
+            f"data.made={data.made} is not possible with data.frames={data.frames}: motion is made "
+            "for pairs of frames; 0 makes none."
+        )
+    if not 0 <= config.optim.ema < 1:
+        raise UsageError(f"optim.ema={config.optim.ema} is not possible: from 0 to below 1.")
     if config.optim.lr <= 0:
         raise UsageError(f"optim.lr={config.optim.lr} is not possible: it is above 0.")

@@ -9,8 +9,9 @@ import math
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 from torch import nn
 
@@ -22,7 +23,7 @@ from kinema.engine.epoch import Epoch, state_loader
 from kinema.engine.items import stream_items
 from kinema.engine.log import RunLog
 from kinema.engine.motion_config import MotionConfig, check_motion, rate_settings
-from kinema.engine.optim import Part, Plateau, build_optimizer
+from kinema.engine.optim import Average, Part, Plateau, build_optimizer
 from kinema.engine.pausing import Saver, all_finite, resume_line
 from kinema.engine.runtime import Runtime, runtime
 from kinema.engine.session import (
@@ -36,12 +37,14 @@ from kinema.engine.shares import group_size, video_weight
 from kinema.engine.steps import REMEDY, optimiser_step, refuse_not_finite
 from kinema.errors import KinemaError
 from kinema.files import sha256_of
+from kinema.flow.made_pairs import made_pairs
 from kinema.flow.motion_file import load_motion, save_motion
 from kinema.flow.motion_network import build_motion_network, motion_input
-from kinema.models.flow_losses import PAPER_LOSS, TINY_LOSS, flow_loss
+from kinema.models.flow_losses import LOSSES, flow_loss, known_flow_loss
 
 State = TrainingState[nn.Module]
-_LOSSES = {"motionnet": PAPER_LOSS, "motionnet-tiny": TINY_LOSS}
+_MADE = (0x6D616465,)  # keeps the draws of made pairs apart from others
+_MADE_WEIGHT = 0.04  # of their end-point error, pixels
 _PAPER_SCALES = (1.0, 0.875, 0.75)  # of its crops
 
 
@@ -144,8 +147,7 @@ def _prepare(config: MotionConfig, out: Path, place: Runtime) -> _Job:
     out.mkdir(parents=True, exist_ok=True)
     spec = ClipSpec(
         stream="rgb",
-        length=data.frames,
-        interval=data.interval,
+        length=1 + (data.frames - 1) * max(data.intervals),
         num_segments=1,
         sampling="any",
         resize=data.resize,
@@ -191,7 +193,7 @@ def _start(job: _Job) -> State:
         optimizer=build_optimizer([Part(network)], optim),
         scaler=place.scaler(),
         plateau=Plateau(optim),
-        average=None,
+        average=Average(network, config.optim.ema) if config.optim.ema else None,
     )
 
 
@@ -215,18 +217,30 @@ def _train_batch(
     config, place = job.config, job.runtime
     batch_size, num_items = config.train.batch_size, len(job.items)
     weight = video_weight(num_items, batch=state.batch, batch_size=batch_size, place=place)
-    frames_BTCHW = x_BNTCHW.flatten(0, 1).to(place.device, non_blocking=True).float() / 255
+    rng = np.random.default_rng((config.train.seed, state.epoch, state.batch))
+    interval = int(rng.choice(config.data.intervals))
+    x_BTCHW = x_BNTCHW.flatten(0, 1)[:, : 1 + (config.data.frames - 1) * interval : interval]
+    frames_BTCHW = x_BTCHW.to(place.device, non_blocking=True).float() / 255
     frames_BTCHW = motion_input(state.network, frames_BTCHW)
+    made = _made(frames_BTCHW, config, (*_MADE, place.rank, state.epoch, state.batch))
+    if made:
+        frames_BTCHW = torch.cat([frames_BTCHW, made.frames.to(frames_BTCHW)])
     with place.autocast():
         flows = state.model(frames_BTCHW)
-    parts = flow_loss(flows, frames_BTCHW, _LOSSES[config.model.network])
+    parts = flow_loss(flows, frames_BTCHW, LOSSES[config.model.network])
+    if made:
+        known = known_flow_loss(
+            [flow_BT2HW[-len(made.frames) :] for flow_BT2HW in flows], made.flow.to(place.device)
+        )
+        parts["total"][-len(made.frames) :] += _MADE_WEIGHT * known
     value = float(parts["total"].detach().sum())
     refuse_not_finite(value, rows_B, items=job.items, state=state, place=place)
     # The mean over the whole step, whatever the size of its batches and of the world.
     videos = group_size(
         num_items, batch=state.batch, batch_size=batch_size, accumulate=1, world=place.world
     )
-    share = place.world * weight / (videos * config.data.clips)
+    clips = videos * config.data.clips + config.data.made * place.world
+    share = place.world * weight / clips
     state.scaler.scale(parts["total"].sum() * share).backward()  # type: ignore[no-untyped-call]
     optimiser_step(
         state,
@@ -236,6 +250,27 @@ def _train_batch(
     )
     sums = {name: float(part.detach().sum()) * weight for name, part in parts.items()}
     return {"train_loss": sums.pop("total"), **sums, "clips": len(frames_BTCHW) * weight}
+
+
+class _Made(NamedTuple):
+    """Pairs whose motion was made, on the CPU."""
+
+    frames: torch.Tensor  # (P, 2, 1, H, W), 0 to 1
+    flow: torch.Tensor  # (P, 1, 2, H, W)
+
+
+def _made(frames_BTCHW: torch.Tensor, config: MotionConfig, draw: tuple[int, ...]) -> _Made | None:
+    """Make motion of the first frames of a batch, where that is asked for."""
+    if not config.data.made:
+        return None
+    pictures_BHW = (frames_BTCHW[:, 0].mean(1) * 255).round().to(torch.uint8).cpu().numpy()
+    rng = np.random.default_rng((config.train.seed, *draw))
+    frames_PTHW, flow_P2HW = made_pairs(pictures_BHW, config.data.made, rng)
+    frames_PTCHW = torch.from_numpy(frames_PTHW)[:, :, None].float() / 255
+    channels = frames_BTCHW.shape[2]
+    return _Made(
+        frames_PTCHW.expand(-1, -1, channels, -1, -1), torch.from_numpy(flow_P2HW)[:, None]
+    )
 
 
 def _check_finite(job: _Job, state: State) -> None:
@@ -258,7 +293,11 @@ def _write(job: _Job, state: State, figures: dict[str, Any]) -> None:
         "loss": figures["train_loss"],
     }
     name = job.config.model.network
+    if state.average:
+        state.average.swap(state.network)
     save_motion(job.out / "last.safetensors", state.network, name=name, provenance=provenance)
+    if state.average:
+        state.average.swap(state.network)
 
 
 def _epoch_line(epoch: int, epochs: int, figures: dict[str, Any]) -> str:

@@ -78,9 +78,16 @@ def load_motion(path: Path) -> "tuple[nn.Module, str]":
     name = str(read_motion(path)["network"])
     network = build_motion_network(name)
     try:
-        network.load_state_dict(load(path.read_bytes()))
+        weights = load(path.read_bytes())
     except SafetensorError as error:
         raise KinemaError(f"{path} is not a whole safetensors file ({error}).") from error
+    shapes = {key: value.shape for key, value in network.state_dict().items()}
+    if shapes != {key: value.shape for key, value in weights.items()}:
+        raise KinemaError(
+            f"{path} was written by another Kinema, whose {name} had other layers: train it anew "
+            "with `kinema train-motion`."
+        )
+    network.load_state_dict(weights)
     return network, name
 
 

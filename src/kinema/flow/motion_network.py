@@ -33,6 +33,12 @@ class MotionNetwork(Protocol):
     def __call__(self, frames_BTCHW: Tensor) -> list[Tensor]:
         """Return flow (B, T-1, 2, h, w) at every scale, the finest first, pixels of the scale."""
 
+    def encode(self, frames_BTCHW: Tensor) -> list[Tensor]:
+        """Return feature maps, the finest first: (B, T, C, h, w), or (B, C, h, w) of all frames."""
+
+    def decode(self, maps: list[Tensor]) -> list[Tensor]:
+        """Return the flow that follows from the feature maps."""
+
 
 class MotionNet(nn.Module):
     """The paper's network: an encoder and decoder like FlowNet's over 11 RGB frames.
@@ -73,6 +79,14 @@ class MotionNet(nn.Module):
         Raises:
             KinemaError: there are not 11 RGB frames.
         """
+        return self.decode(self.encode(frames_BTCHW))
+
+    def encode(self, frames_BTCHW: Tensor) -> list[Tensor]:
+        """Return the features (B, C, h, w) of all frames together at 1, 1/2, … 1/32.
+
+        Raises:
+            KinemaError: there are not 11 RGB frames.
+        """
         if frames_BTCHW.shape[1:3] != (_FRAMES, 3):
             raise KinemaError(
                 f"MotionNet takes {_FRAMES} RGB frames, (B, {_FRAMES}, 3, H, W), but was given "
@@ -82,6 +96,11 @@ class MotionNet(nn.Module):
         for layer in self.encoder:
             x = layer(x)
             maps.append(x)
+        return maps
+
+    def decode(self, maps: list[Tensor]) -> list[Tensor]:
+        """Return the flow of `forward` from the features of `encode`."""
+        x = maps[-1]
         outputs = [self.predict[0](x)]
         for step, skip in enumerate(reversed(maps[1:-1])):
             wide = functional.leaky_relu(self.widen[step](x), _SLOPE)
@@ -135,17 +154,23 @@ def motion_input(network: nn.Module, frames_BTCHW: Tensor) -> Tensor:
     return (frames_BTCHW * weights.view(-1, 1, 1)).sum(2, keepdim=True)
 
 
+def widened(frames_BTCHW: Tensor) -> Tensor:
+    """Widen frames to sides that are multiples of 32, by their border pixels."""
+    height, width = frames_BTCHW.shape[3:]
+    extra = (-width % _COARSEST, -height % _COARSEST)
+    if not any(extra):
+        return frames_BTCHW
+    flat = functional.pad(frames_BTCHW.flatten(0, 1), (0, extra[0], 0, extra[1]), mode="replicate")
+    return flat.view(*frames_BTCHW.shape[:2], *flat.shape[1:])
+
+
 def full_flow(network: nn.Module, frames_BTCHW: Tensor) -> Tensor:
     """Return the flow (B, T-1, 2, H, W) of frames of 0 to 1, RGB or gray, in their own pixels.
 
     Sides that are no multiples of 32 are widened by their border pixels for the network.
     """
     height, width = frames_BTCHW.shape[3:]
-    extra = (-width % _COARSEST, -height % _COARSEST)
-    x_BTCHW = motion_input(network, frames_BTCHW)
-    if any(extra):
-        flat = functional.pad(x_BTCHW.flatten(0, 1), (0, extra[0], 0, extra[1]), mode="replicate")
-        x_BTCHW = flat.view(*x_BTCHW.shape[:2], *flat.shape[1:])
+    x_BTCHW = widened(motion_input(network, frames_BTCHW))
     finest: Tensor = network(x_BTCHW)[0].float()
     flat = functional.interpolate(
         finest.flatten(0, 1), scale_factor=2, mode="bilinear", align_corners=False

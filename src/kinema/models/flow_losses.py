@@ -7,7 +7,7 @@ every scale of the network.
 Shapes: B clips, T frames, C channels, H, W; flow has 2 channels, in pixels of its own scale.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -18,6 +18,7 @@ from kinema.errors import KinemaError
 from kinema.flow.backward_warp import inside, warp
 
 _SSIM_C1, _SSIM_C2 = 0.01**2, 0.03**2  # of Wang et al. 2004, for values from 0 to 1
+_KNOWN_EPSILON = 0.01  # pixels: errors below are as good as none
 _LRN_SIZE, _LRN_ALPHA, _LRN_BETA = 9, 1.0, 0.7  # of the paper's images
 
 
@@ -44,10 +45,11 @@ PAPER_LOSS = FlowLossSettings(
 )
 TINY_LOSS = FlowLossSettings(
     scales=(1.0, 0.5, 0.5, 0.5, 0.5),
-    smoothness=(0.06, 0.06, 0.04, 0.03, 0.02),
+    smoothness=(0.12, 0.12, 0.08, 0.06, 0.04),
     ssim=(1.0, 1.0, 1.0, 0.5, 0.0),
     edges=10.0,
 )
+LOSSES: Mapping[str, FlowLossSettings] = {"motionnet": PAPER_LOSS, "motionnet-tiny": TINY_LOSS}
 
 
 def flow_loss(
@@ -83,6 +85,28 @@ def flow_loss(
         for name, weight in weights.items():
             total[name] = total[name] + settings.scales[scale] * parts[name]
             total["total"] = total["total"] + settings.scales[scale] * weight * parts[name]
+    return total
+
+
+def known_flow_loss(flows: Sequence[Tensor], flow_BT2HW: Tensor) -> Tensor:
+    """Return the mean end-point error of every clip, (B,), summed over scales with weights.
+
+    For pairs whose motion was made (see `kinema.flow.made_pairs`). The finest scale counts 1, the
+    one after n halvings sqrt(2)^n / 2, in pixels of the scale.
+
+    Args:
+        flows: (B, T-1, 2, h, w) of every scale, the finest first, pixels of the scale.
+        flow_BT2HW: the true flow in pixels of the frames; sides are multiples of those of `flows`.
+    """
+    total = flow_BT2HW.new_zeros(len(flow_BT2HW))
+    for scale, found in enumerate(flows):
+        size = (found.shape[3], found.shape[4])
+        pixels = flow_BT2HW.shape[4] / size[1]  # of the frames, in one of the scale
+        true = functional.adaptive_avg_pool2d(flow_BT2HW.flatten(0, 1), size) / pixels
+        square = (found.flatten(0, 1).to(true.dtype) - true).square().sum(1)
+        error = (square + _KNOWN_EPSILON**2).sqrt()
+        weight = 2 ** (scale / 2) / 2 if scale else 1.0
+        total = total + weight * error.view(len(total), -1).mean(1)
     return total
 
 
