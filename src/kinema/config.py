@@ -108,6 +108,7 @@ class ModelConfig:
     save_memory: bool = False  # activations are computed again in the backward pass
     motion: Literal["", "motionnet-tiny", "motionnet"] = ""  # flow is estimated from RGB inside
     motion_weights: str = ""  # what `kinema train-motion` wrote, to start model.motion from
+    motion_loss: float = 0.0  # weight of the loss without labels of the flow that is estimated
 
 
 @dataclass(frozen=True, kw_only=True)

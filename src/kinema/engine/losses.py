@@ -10,16 +10,18 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy, kl_div, mse_loss
 
 from kinema.config import Config, SecondConfig
+from kinema.models.snippet_network import MotionOutputs
 from kinema.models.two_streams import StreamOutputs
 
-Output = Tensor | StreamOutputs
+Output = Tensor | StreamOutputs | MotionOutputs
 Loss = Callable[[Output, Tensor], tuple[Tensor, Tensor]]
 
 
 def training_loss(config: Config, *, class_weights: Tensor | None) -> Loss:
     """Return the function of (output, targets) -> (sum over the clips, logits of the result).
 
-    Cross-entropy with `optim.label_smoothing`; with two streams see `two_stream_loss`.
+    Cross-entropy with `optim.label_smoothing`; with two streams see `two_stream_loss`. The loss
+    of flow that is estimated inside counts `model.motion_loss` beside it.
     """
 
     def labels_loss(logits_BK: Tensor, targets: Tensor) -> Tensor:
@@ -34,6 +36,9 @@ def training_loss(config: Config, *, class_weights: Tensor | None) -> Loss:
     def loss(output: Output, targets: Tensor) -> tuple[Tensor, Tensor]:
         if isinstance(output, StreamOutputs):
             return two_stream_loss(output, targets, config.second, labels_loss=labels_loss)
+        if isinstance(output, MotionOutputs):
+            of_flow = config.model.motion_loss * output.flow_loss.sum()
+            return labels_loss(output.logits, targets) + of_flow, output.logits
         return labels_loss(output, targets), output
 
     return loss

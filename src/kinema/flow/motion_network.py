@@ -171,7 +171,12 @@ def full_flow(network: nn.Module, frames_BTCHW: Tensor) -> Tensor:
     """
     height, width = frames_BTCHW.shape[3:]
     x_BTCHW = widened(motion_input(network, frames_BTCHW))
-    finest: Tensor = network(x_BTCHW)[0].float()
+    return at_frame_size(network(x_BTCHW)[0], height=height, width=width)
+
+
+def at_frame_size(finest_BT2HW: Tensor, *, height: int, width: int) -> Tensor:
+    """Return the finest flow of a network (half the size) at the frames' size, in their pixels."""
+    finest = finest_BT2HW.float()
     flat = functional.interpolate(
         finest.flatten(0, 1), scale_factor=2, mode="bilinear", align_corners=False
     )

@@ -6,6 +6,7 @@ Every backbone has timm's interface: ``forward_features``, ``forward_head(x, pre
 """
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Any, Protocol, cast
 
 import timm
@@ -14,6 +15,7 @@ from torch import nn
 
 from kinema.errors import KinemaError, UsageError, did_you_mean
 from kinema.models.bn_inception import BNInception
+from kinema.models.branched_motion import BranchedMotion
 from kinema.models.tiny import TinyNet
 
 
@@ -24,6 +26,8 @@ class _Builder(Protocol):
 OWN_BACKBONES: dict[str, _Builder] = {
     "bn_inception": BNInception,
     "tiny": TinyNet,
+    "branched-motionnet": partial(BranchedMotion, "motionnet"),
+    "branched-motionnet-tiny": partial(BranchedMotion, "motionnet-tiny"),
 }
 
 # The tag after the dot says which published weights are meant: torchvision's first ones, which

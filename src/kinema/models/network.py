@@ -57,7 +57,7 @@ def build_network(
     """
     images = get_modality(modality)
     _check_stack(model, stack)
-    check_hidden(model, modality=modality, stack=stack)
+    check_hidden(model, modality=modality, stack=stack, crop=crop)
     if model.motion:  # a network of flow, that sees RGB
         images, stack = get_modality("flow"), stack - 1
     outputs = consensus_width(model.consensus, num_classes=num_classes)
@@ -81,6 +81,8 @@ def build_network(
     )
     if model.motion:
         network.see_rgb(HiddenFlow(model.motion))
+    if model.motion_loss:
+        network.keep_flow_loss()
     num_snippets = num_segments or 1
     shift = _shift(model, backbone, num_snippets)
     network.join(joined_snippets(model, num_snippets), shift=shift)

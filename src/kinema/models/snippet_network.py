@@ -3,18 +3,26 @@
 Shapes: B videos, N snippets, T images per snippet, C channels, H and W pixels, K classes.
 """
 
-from typing import cast
+from typing import NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
 
 from kinema.config import Normalise
 from kinema.errors import KinemaError
+from kinema.models.branched_motion import BranchedMotion
 from kinema.models.consensus import Reads
 from kinema.models.feature_maps import map_positions
 from kinema.models.hidden_flow import HiddenFlow
 from kinema.models.modality import Modality
 from kinema.models.temporal_shift import TemporalShift
+
+
+class MotionOutputs(NamedTuple):
+    """What the losses of a network go by that estimates flow."""
+
+    logits: Tensor  # (B, K)
+    flow_loss: Tensor  # (B,): `kinema.models.flow_losses` of the snippets' flow
 
 
 class SnippetNetwork(nn.Module):
@@ -161,10 +169,27 @@ class SnippetNetwork(nn.Module):
             found = self.backbone(x_folded)
         return cast(Tensor, found).flatten(1)
 
-    def forward(self, x_BNTCHW: Tensor) -> Tensor:
-        """Return the logits of the videos after the consensus, (B, K)."""
+    def forward(self, x_BNTCHW: Tensor) -> "Tensor | MotionOutputs":
+        """Return the logits of the videos after the consensus, (B, K).
+
+        In training with a loss of flow, `MotionOutputs`.
+        """
         out: Tensor = self.consensus(self.snippet_logits(x_BNTCHW))
-        return out
+        source = self.flow_source
+        if source is None or not (source.keeps_loss and self.training):
+            return out
+        flow_loss_BN = source.flow_loss_S.reshape(x_BNTCHW.shape[:2])
+        return MotionOutputs(out, flow_loss_BN.mean(1))
+
+    @property
+    def flow_source(self) -> HiddenFlow | BranchedMotion | None:
+        """What estimates flow inside."""
+        return self.backbone if isinstance(self.backbone, BranchedMotion) else self.hidden
+
+    def keep_flow_loss(self) -> None:
+        """Let training return the loss without labels of the estimated flow beside the logits."""
+        if self.flow_source:
+            self.flow_source.keep_loss()
 
     def _check(self, x_BNTCHW: Tensor) -> None:
         extra = 1 if self.hidden else self.modality.extra_frames

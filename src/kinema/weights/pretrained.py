@@ -76,8 +76,9 @@ def initialise(network: SnippetNetwork, model: ModelConfig) -> LoadReport | None
     Raises:
         KinemaError: the weights are out of reach, unreadable, or of another network.
     """
-    if network.hidden and model.motion_weights:
-        load_hidden(network.hidden, Path(model.motion_weights))
+    source = network.flow_source
+    if source and model.motion_weights:
+        load_hidden(source, Path(model.motion_weights))
     if model.weights:
         path = download(model.weights) if is_url(model.weights) else Path(model.weights)
         return load_weights(network, read_weights(path), backbone=model.backbone)
