@@ -297,11 +297,11 @@ def run(data: Path | str, out: Path | str, *, options: RunOptions | None = None)
     return run_all(Path(data), Path(out), options=options)
 
 
-def demo(out: Path | str) -> dict[str, Any]:
+def demo(out: Path | str, *, fusion: str = "", seed: int = 0) -> dict[str, Any]:
     """Make sample videos and run everything on them: see `kinema.pipeline`."""
     from kinema.pipeline import demo as run_demo
 
-    return run_demo(Path(out))
+    return run_demo(Path(out), fusion=fusion, seed=seed)
 
 
 def bench_train(

@@ -154,9 +154,13 @@ def run(
 
 
 @app.command()
-def demo(out: Annotated[Path, OUT] = Path("kinema-demo")) -> None:
+def demo(
+    out: Annotated[Path, OUT] = Path("kinema-demo"),
+    fusion: Annotated[str, FUSION] = "",
+    seed: Annotated[int, typer.Option(metavar="NUMBER", help="Of training.")] = 0,
+) -> None:
     """Make sample videos and do everything on them."""
-    show_run(api.demo(out), out / "run")
+    show_run(api.demo(out, fusion=fusion, seed=seed), out / "run")
 
 
 app.command()(cli_download.download)

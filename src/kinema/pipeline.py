@@ -229,16 +229,22 @@ def own_override(assignment: str, stream: str) -> str:
     return rest if first == stream else ""
 
 
-def demo(out: Path) -> dict[str, Any]:
+def demo(out: Path, *, fusion: str = "", seed: int = 0) -> dict[str, Any]:
     """Make a sample data set and run everything on it.
 
     Its classes differ in appearance and in motion: neither stream alone can tell them apart.
+
+    Args:
+        out: folder of the videos and the run.
+        fusion: see `RunOptions`.
+        seed: of the trainings.
 
     Returns:
         What `run` returns.
     """
     make_samples(out / "videos")
-    options = RunOptions(overrides=_DEMO_OVERRIDES)
+    overrides = (*_DEMO_OVERRIDES, f"train.seed={seed}")
+    options = RunOptions(overrides=overrides, fusion=fusion)
     return run(out / "videos", out / "run", options=options)
 
 
