@@ -14,6 +14,7 @@ from torch import nn
 from kinema.config import Config
 from kinema.console import say
 from kinema.data.clips import ClipItem, TrainClips
+from kinema.data.feature_clips import FeatureClips
 from kinema.data.loader import Clips
 from kinema.data.mirrored import mirror_rule
 from kinema.data.paired import PairedTrainClips
@@ -68,6 +69,7 @@ class Job:
     protocol: Protocol
     loss: Loss
     index_hash: str
+    val_features: FeatureClips | None = None  # in place of the validation videos
 
     @property
     def batches_per_epoch(self) -> int:
@@ -121,12 +123,6 @@ def prepare(config: Config, out: Path, place: Runtime) -> Job:
         check_on_features(config)
     _check_settings(config)
     folder, data = Path(config.data.index), config.data
-    joined = joined_snippets(config.model, data.num_segments)
-    if joined > 1 and config.optim.loss_on == "snippet":
-        raise UsageError(
-            "optim.loss_on=snippet is for networks that judge each snippet alone; this one (TSM, "
-            "TRN or fusion over time) sees them together: set optim.loss_on=video."
-        )
     index = read_index(folder)
     check_files(index)
     train_items, val_items = (
@@ -134,28 +130,11 @@ def prepare(config: Config, out: Path, place: Runtime) -> Job:
     )
     if not train_items:
         raise KinemaError(f"{folder / 'index.csv'} has no video in the part 'train'.")
-    reads_videos = data.modality != "flow" and not (data.frame_store or data.cache_mb)
-    if reads_videos and packing_pays(index):
-        say(keyframe_cost(index))
-    mirror, label_map, line = mirror_rule(config.augment, index.classes)
-    if line:
-        place.tell(line)
     out.mkdir(parents=True, exist_ok=True)
-    clips = partial(
-        TrainClips,
-        augment=replace(config.augment, mirror=mirror),
-        seed=config.train.seed,
-        cache_bytes=data.cache_mb * 2**20,
-        label_map=label_map,
-    )
-    first = clips(train_items, clip_spec(data, joined=joined))
-    train_clips: Clips = first
-    other = None if data.features else _other_stream(config, index)
     if data.features:
-        train_clips = feature_clips(config, train_items, "train")
-    elif other:
-        items = stream_items(index, "train", classes=index.classes, data=other.data)
-        train_clips = PairedTrainClips(first, clips(items, clip_spec(other.data)))
+        train_clips: Clips = feature_clips(config, train_items, "train")
+    else:
+        train_clips = _train_clips(config, index, train_items, place)
     weights = None
     if config.optim.class_weights == "balanced":
         weights = _balanced_weights(train_items, len(index.classes)).to(place.device)
@@ -170,7 +149,35 @@ def prepare(config: Config, out: Path, place: Runtime) -> Job:
         protocol=find_protocol(config.protocol),
         loss=training_loss(config, class_weights=weights),
         index_hash=sha256_of(folder / "index.csv"),
+        val_features=(
+            feature_clips(config, val_items, "val") if data.features and val_items else None
+        ),
     )
+
+
+def _train_clips(
+    config: Config, index: Index, items: tuple[ClipItem, ...], place: Runtime
+) -> Clips:
+    data = config.data
+    reads_videos = data.modality != "flow" and not (data.frame_store or data.cache_mb)
+    if reads_videos and packing_pays(index):
+        say(keyframe_cost(index))
+    mirror, label_map, line = mirror_rule(config.augment, index.classes)
+    if line:
+        place.tell(line)
+    clips = partial(
+        TrainClips,
+        augment=replace(config.augment, mirror=mirror),
+        seed=config.train.seed,
+        cache_bytes=data.cache_mb * 2**20,
+        label_map=label_map,
+    )
+    first = clips(items, clip_spec(data, joined=joined_snippets(config.model, data.num_segments)))
+    other = _other_stream(config, index)
+    if not other:
+        return first
+    others = stream_items(index, "train", classes=index.classes, data=other.data)
+    return PairedTrainClips(first, clips(others, clip_spec(other.data)))
 
 
 def _other_stream(config: Config, index: Index) -> Config | None:
@@ -206,6 +213,12 @@ def _check_settings(config: Config) -> None:
     for name in ("num_segments", "stack", "interval", "crop"):
         if getattr(data, name) < 1:
             raise UsageError(f"data.{name}={getattr(data, name)} is not possible: 1 or more.")
+    joined = joined_snippets(config.model, data.num_segments)
+    if joined > 1 and config.optim.loss_on == "snippet":
+        raise UsageError(
+            "optim.loss_on=snippet is for networks that judge each snippet alone; this one (TSM, "
+            "TRN or fusion over time) sees them together: set optim.loss_on=video."
+        )
     if not (math.isfinite(data.fps) and data.fps >= 0):
         raise UsageError(
             f"data.fps={data.fps:g} is not possible: give images per second, or 0 for all of them."

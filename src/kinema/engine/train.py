@@ -21,7 +21,7 @@ from kinema.engine.evaluate import TestSettings, evaluate
 from kinema.engine.job import Job, prepare, start_session
 from kinema.engine.log import RunLog
 from kinema.engine.mixing import MixedBatch, draw_mixture, mix
-from kinema.engine.on_features import feature_clips, feature_logits, learning_part
+from kinema.engine.on_features import feature_logits, learning_part
 from kinema.engine.pausing import Saver, all_finite, resume_line
 from kinema.engine.protocols import Protocol
 from kinema.engine.runtime import runtime
@@ -247,11 +247,10 @@ def _finish_epoch(job: Job, session: Session, saver: Saver) -> dict[str, float]:
 
 
 def _validate(job: Job, session: Session) -> dict[str, float]:
-    if job.config.data.features:
-        clips = feature_clips(job.config, job.val_items, "val")
+    if job.val_features:
         head = learning_part(session.network)
-        logits = feature_logits(head, clips, device=job.runtime.device)
-        labels = clips.labels
+        logits = feature_logits(head, job.val_features, device=job.runtime.device)
+        labels = job.val_features.labels
     else:
         logits, labels = _video_logits(job, session)
     loss = float(cross_entropy(logits, labels))
