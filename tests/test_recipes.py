@@ -3,10 +3,15 @@ import torch
 
 from kinema.config import Config, from_dict, override, to_dict
 from kinema.errors import UsageError
-from kinema.models.network import build_network
+from kinema.models.video_network import build_video_network
 from kinema.recipes import RECIPES, recipe
+from kinema.streams import has_second, second_stream
 
-_TWO_STREAMS = ("very-deep-two-stream", "segments-resnet101", "xception", "slim-resnet50")
+_JOINT = ("conv-fusion", "joint-adam", "joint-sgd", "mars", "emv")
+_TWO_STREAMS = (
+    *("very-deep-two-stream", "segments-resnet101", "xception", "slim-resnet50"),
+    *_JOINT,
+)
 ALL = [
     (name, modality)
     for name in RECIPES
@@ -21,18 +26,19 @@ def test_every_recipe_builds_a_network_that_takes_its_input(name: str, modality:
         pytest.importorskip("transformers")
     config = recipe(name, modality)
     assert (config.recipe, config.data.modality) == (name, modality)
-    data = config.data
+    data, configs = config.data, [config]
+    if has_second(config):
+        configs.append(second_stream(config))
     with torch.device("meta"):
-        network = build_network(
-            config.model,
-            modality=modality,
-            stack=data.stack,
-            num_classes=11,
-            num_segments=data.num_segments,
-            crop=data.crop,
-        )
-        images = network.modality.images_read(data.stack)
-        channels = network.modality.channels_per_image
+        network = build_video_network(config, num_classes=11).eval()
+        streams = network.streams if has_second(config) else (network,)
+        shapes = [
+            (stream.modality.images_read(own.data.stack), stream.modality.channels_per_image)
+            for stream, own in zip(streams, configs, strict=True)
+        ]
+        images, channels = shapes[0]
+        if len(shapes) > 1:  # side by side, as one image
+            images, channels = 1, sum(number * each for number, each in shapes)
         side = data.crop
         x = torch.zeros(2, data.num_segments, images, channels, side, side, dtype=torch.uint8)
         assert network(x).shape == (2, 11)

@@ -9,7 +9,7 @@ size, stacks are in the order of time. ``augment.mirror_flow_sign=false`` and
 from collections.abc import Callable
 from typing import cast, get_args
 
-from kinema import clip_recipes, fusion_recipes
+from kinema import clip_recipes, fusion_recipes, stream_recipes
 from kinema.config import (
     AugmentConfig,
     Config,
@@ -257,7 +257,19 @@ _OVER_TIME: dict[str, Callable[[ModalityName], Config]] = {
     "gru-attention": fusion_recipes.gru_attention,
     "tle": fusion_recipes.tle,
 }
-RECIPES: dict[str, Callable[[ModalityName], Config]] = {**_TWO_STREAM, **_CLIPS, **_OVER_TIME}
+_JOINT: dict[str, Callable[[ModalityName], Config]] = {
+    "conv-fusion": stream_recipes.conv_fusion,
+    "joint-adam": stream_recipes.joint_adam,
+    "joint-sgd": stream_recipes.joint_sgd,
+    "mars": stream_recipes.mars,
+    "emv": stream_recipes.emv,
+}
+RECIPES: dict[str, Callable[[ModalityName], Config]] = {
+    **_TWO_STREAM,
+    **_CLIPS,
+    **_OVER_TIME,
+    **_JOINT,
+}
 _WITH_RGBDIFF = ("tsn", "scratch", "tiny", *_CLIPS, *_OVER_TIME)
 
 

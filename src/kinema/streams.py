@@ -63,11 +63,7 @@ def check_streams(config: Config) -> None:
             "them."
         )
     if not (second.modality or second.teacher):
-        if second != SecondConfig():
-            raise UsageError(
-                "The section `second` has settings, but there is no second stream: set "
-                "second.modality=flow (trained together) or second.teacher=CHECKPOINT."
-            )
+        _check_none(second)
         return
     for name in ("stack", "interval"):
         if getattr(second, name) < 1:
@@ -84,6 +80,20 @@ def check_streams(config: Config) -> None:
             "two streams. Leave it empty."
         )
     _check_teacher(config) if second.teacher else _check_fusion(config)
+
+
+def _check_none(second: SecondConfig) -> None:
+    if second.distil != "none":
+        raise UsageError(
+            f"second.distil={second.distil} needs a network to learn from: set "
+            "second.teacher=CHECKPOINT, such as RUN/flow/best.safetensors, or "
+            "second.modality=flow to train both together."
+        )
+    if second != SecondConfig():
+        raise UsageError(
+            "The section `second` has settings, but there is no second stream: set "
+            "second.modality=flow (trained together) or second.teacher=CHECKPOINT."
+        )
 
 
 def _check_teacher(config: Config) -> None:
