@@ -287,6 +287,7 @@ def test_features_that_do_not_fit_are_refused(tiny_index, streams, stored, tmp_p
         (("model.finetune_from=",), UsageError, "trains the consensus alone: set model.finetune_"),
         (("model.weights=none",), UsageError, r"model.weights=none: give the checkpoint file"),
         (("augment.mixup=0.5",), UsageError, "augment.mixup, cutmix and repeats cannot be"),
+        (("data.stack=2",), UsageError, "sees images with stack=1, not 2: set the same"),
         (("data.num_segments=11",), KinemaError, "have 10 clips of a video, but data.num_segments"),
         ((f"data.features={tmp_path}",), KinemaError, "there is no rgb-train.safetensors in it"),
         (

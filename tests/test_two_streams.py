@@ -100,7 +100,7 @@ def test_soft_targets_are_hintons_and_each_stream_learns_from_the_other():
     kl = lambda a, b: float((a * (a / b).log()).sum())  # noqa: E731
     labels_part = sum(functional.cross_entropy(x, labels, reduction="sum") for x in logits)
     expected = float(labels_part.detach()) + 0.5 * 9 * (kl(q, p) + kl(p, q))
-    assert float(value) == pytest.approx(expected, rel=1e-5)
+    assert float(value.detach()) == pytest.approx(expected, rel=1e-5)
     (slope,) = torch.autograd.grad(value, logits)
     # d/dx of T^2 KL(target | softmax(x/T)) is T (softmax(x/T) - target).
     labels_slope = logits.detach().softmax(2) - functional.one_hot(labels, K)
@@ -232,7 +232,8 @@ def test_a_layer_is_changed_and_read_on_the_way():
     [
         (("second.teacher=x",), "second.modality trains both networks, second.teacher one by the"),
         (("second.modality=",), r"no second stream: set second.modality=flow"),
-        (("second.stack=0",), "second.stack=0 is not possible: 1 or more"),
+        (("second.stack=-1",), "second.stack=-1 is not possible: 0 or more"),
+        (("second.interval=0",), "second.interval=0 is not possible: 1 or more"),
         (("second.lr=-1",), "second.lr=-1 is not possible: 0 or more"),
         (("second.temperature=0",), "second.temperature=0 is not possible: above 0"),
         (("augment.randaugment=m7-n4",), "cannot be drawn for two streams"),
@@ -257,6 +258,11 @@ def test_networks_that_do_not_fit_are_refused():
         network_of("second.distil=features", "second.backbone=resnet18")
     with pytest.raises(UsageError, match="no second stream"):
         second_stream(Config())
+    usual = [
+        second_stream(config_of("second.stack=0", f"second.modality={name}")).data.stack
+        for name in ("rgb", "rgbdiff", "flow")
+    ]
+    assert usual == [1, 5, 10]
     assert stream_name(config_of()) == "rgb+flow" and stream_name(Config()) == "rgb"
 
 

@@ -68,7 +68,25 @@ def train(
         frame_store=Path(frame_store) if frame_store else None,
         modalities=(modality, override(config, overrides).second.modality),
     )
-    return train_network(override(config, overrides), Path(out), device=device)
+    config = _with_absolute_paths(override(config, overrides))
+    return train_network(config, Path(out), device=device)
+
+
+def _with_absolute_paths(config: Config) -> Config:
+    """Return `config` with absolute paths of files that only some trainings read."""
+    from kinema.datasets.index import absolute
+
+    def full(path: str) -> str:
+        return str(absolute(Path(path))) if path else ""
+
+    second, data = config.second, config.data
+    return dataclasses.replace(
+        config,
+        data=dataclasses.replace(data, features=full(data.features)),
+        second=dataclasses.replace(
+            second, teacher=full(second.teacher), flow_store=full(second.flow_store)
+        ),
+    )
 
 
 def with_sources(

@@ -214,7 +214,8 @@ def test(
 ) -> None:
     """Score videos by a named protocol.
 
-    Writes a score file beside each checkpoint: scores/PART.npz, or scores/PART-PROTOCOL.npz.
+    Writes a score file beside each checkpoint: scores/PART.npz, or scores/PART-PROTOCOL.npz; that
+    of another file than best.safetensors begins with its name.
     """
     from kinema.ensemble import find_checkpoints
     from kinema.metrics import describe, summary
@@ -234,7 +235,8 @@ def test(
     )
     name = f"{part.value}-{Path(protocol).stem}" if protocol else part.value
     for file in files:
-        path = score_path(out or file.parent / "scores" / f"{name}.npz")
+        own = name if file.stem in ("best", "fused") else f"{file.stem}-{name}"
+        path = score_path(out or file.parent / "scores" / f"{own}.npz")
         scores = api.test(file, path, part=part.value, options=options)
         show(f"{file} by {scores.protocol}: {describe(summary(scores))}\nScores: {path}")
 

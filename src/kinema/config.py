@@ -120,7 +120,7 @@ class SecondConfig:
     """
 
     modality: Literal["", "rgb", "flow", "rgbdiff"] = ""
-    stack: int = 10  # images per snippet
+    stack: int = 0  # images per snippet; 0: 1 of rgb, 5 differences, 10 flow pairs
     interval: int = 1  # from one image of a snippet to the next
     backbone: str = ""  # empty: that of the first stream
     weights: str = ""  # a checkpoint file to start from

@@ -7,6 +7,8 @@ from pathlib import Path
 from kinema.config import Config, SecondConfig
 from kinema.errors import UsageError
 
+_USUAL_STACKS = {"rgb": 1, "rgbdiff": 5, "flow": 10}
+
 
 def has_second(config: Config) -> bool:
     """Tell whether the result of a training has two streams (a teacher is no part of it)."""
@@ -36,7 +38,7 @@ def second_stream(config: Config) -> Config:
     data = replace(
         config.data,
         modality=second.modality,
-        stack=second.stack,
+        stack=second.stack or _USUAL_STACKS[second.modality],
         interval=second.interval,
         flow_store=second.flow_store or config.data.flow_store,
     )
@@ -65,9 +67,10 @@ def check_streams(config: Config) -> None:
     if not (second.modality or second.teacher):
         _check_none(second)
         return
-    for name in ("stack", "interval"):
-        if getattr(second, name) < 1:
-            raise UsageError(f"second.{name}={getattr(second, name)} is not possible: 1 or more.")
+    for name, least in (("stack", 0), ("interval", 1)):
+        value = getattr(second, name)
+        if value < least:
+            raise UsageError(f"second.{name}={value} is not possible: {least} or more.")
     for name in ("lr", "distil_weight"):
         value = getattr(second, name)
         if not (math.isfinite(value) and value >= 0):

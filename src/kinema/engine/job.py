@@ -99,7 +99,7 @@ class Job:
 
     def clipped_parts(self, network: VideoNetwork) -> tuple[nn.Module, ...]:
         """Return what is clipped by its own norm: networks that do not share a loss."""
-        if isinstance(network, TwoStreamNetwork) and self.config.second.loss == "each":
+        if isinstance(network, ScoreStreams) and self.config.second.loss == "each":
             return network.streams
         return ()
 
@@ -295,7 +295,8 @@ def _taught(network: SnippetNetwork, config: Config) -> ScoreStreams:
     teacher = load_checkpoint(Path(config.second.teacher)).network
     if not isinstance(teacher, SnippetNetwork):
         raise UsageError(
-            f"second.teacher={config.second.teacher} has two streams: give a network of one."
+            f"second.teacher={config.second.teacher} has two streams: give a network of one, such "
+            "as best-flow.safetensors beside it."
         )
     features = config.second.distil == "features"
     return ScoreStreams(network, teacher, features=features, taught=True)

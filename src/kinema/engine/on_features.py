@@ -12,12 +12,28 @@ from torch import Tensor, nn
 from kinema.config import Config
 from kinema.data.feature_clips import FeatureClips, open_features
 from kinema.data.items import ClipItem
-from kinema.engine.checkpoint import weights_hash
+from kinema.engine.checkpoint import read_info, weights_hash
 from kinema.errors import UsageError
 from kinema.models.video_network import VideoNetwork
 from kinema.streams import has_second, second_stream
 
 _VIDEOS_TOGETHER = 64
+# What decides the images of a snippet, and so the features.
+_OF_IMAGES = (
+    "modality",
+    "stack",
+    "interval",
+    "short",
+    "spread",
+    "fps",
+    "resize",
+    "crop",
+    "flow_algorithm",
+    "flow_bound",
+    "flow_stride",
+    "flow_gray",
+    "flow_warp",
+)
 
 
 def check_on_features(config: Config) -> None:
@@ -44,11 +60,25 @@ def check_on_features(config: Config) -> None:
                 f"{name}={own.model.weights}: give the checkpoint file that the "
                 f"{own.data.modality} features were extracted with."
             )
+        _check_same_images(own)
     if augment.mixup or augment.cutmix or augment.repeats > 1:
         raise UsageError(
             "data.features are stored as they are: augment.mixup, cutmix and repeats cannot be "
             "applied to them. Extract several random passes instead (--augment --passes)."
         )
+
+
+def _check_same_images(config: Config) -> None:
+    """Refuse other images than those of the network that the features are of."""
+    path, data = Path(config.model.weights), config.data
+    known = read_info(path).config.data
+    for name in _OF_IMAGES:
+        if getattr(data, name) != getattr(known, name):
+            raise UsageError(
+                f"The {data.modality} features are of {path}, which sees images with "
+                f"{name}={getattr(known, name)}, not {getattr(data, name)}: set the same "
+                f"(data.{name}, or second.{name} of a second stream)."
+            )
 
 
 def feature_clips(config: Config, items: Sequence[ClipItem], part: str) -> FeatureClips:
