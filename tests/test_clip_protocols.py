@@ -172,6 +172,8 @@ def settings_of(protocol, *overrides):
 class Watcher(torch.nn.Module):
     """Stands for a network: notes the image numbers of every view that it is shown."""
 
+    negated_channels = ()
+
     def __init__(self, *, joined=1, is_clip=True):
         super().__init__()
         self.joined, self.is_clip, self.seen = joined, is_clip, []

@@ -26,6 +26,10 @@ class _Builder(Protocol):
 OWN_BACKBONES: dict[str, _Builder] = {
     "bn_inception": BNInception,
     "tiny": TinyNet,
+}
+
+# They see RGB frames alone, see `kinema.models.branched_motion`.
+BRANCHED_BACKBONES: dict[str, _Builder] = {
     "branched-motionnet": partial(BranchedMotion, "motionnet"),
     "branched-motionnet-tiny": partial(BranchedMotion, "motionnet-tiny"),
 }
@@ -77,11 +81,12 @@ def create_backbone(
         UsageError: an unknown name.
         KinemaError: dropout values that the network has no place for.
     """
-    if name in OWN_BACKBONES:
+    own = {**OWN_BACKBONES, **BRANCHED_BACKBONES}
+    if name in own:
         check_dropout(name, dropout, places=1)
         if drop_path:
             raise _no_drop_path(name)
-        return OWN_BACKBONES[name](
+        return own[name](
             in_channels=in_channels,
             num_classes=1000 if num_classes is None else num_classes,
             dropout=dropout[0] if dropout else 0.0,
@@ -114,7 +119,7 @@ def _check_known(name: str, full_name: str) -> None:
         tags = ", ".join(timm.list_models(f"{full_name.partition('.')[0]}.*", pretrained=True))
         raise UsageError(f"timm has no weights '{name}'. Choose {tags or 'a name without tag'}.")
     if not known:
-        hint = did_you_mean(name, [*SHORT_NAMES, *timm.list_models()])
+        hint = did_you_mean(name, [*SHORT_NAMES, *BRANCHED_BACKBONES, *timm.list_models()])
         raise UsageError(
             f"Unknown backbone '{name}'.{hint} Short names: {', '.join(SHORT_NAMES)}; any other 2D "
             "network of timm goes by its timm name, and `kinema models` lists 3D networks."
