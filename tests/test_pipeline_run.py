@@ -148,7 +148,7 @@ def test_a_stopped_run_goes_on_to_the_same_result(finished, results, tmp_path, m
 
     arguments = ("run", finished.data, "--out", tmp_path / "run", *OPTIONS)
     with monkeypatch.context() as patched:
-        patched.setattr(pipeline, "score_checkpoint", stop)
+        patched.setattr(pipeline, "current_scores", stop)
         stopped = kinema(*arguments)
     assert stopped.code == 130 and stopped.err.splitlines()[-1] == "Stopped."
     assert not (tmp_path / "run" / "results.json").exists()
