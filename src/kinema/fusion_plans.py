@@ -1,5 +1,6 @@
 """What `kinema run --fusion` trains: the settings of every fusion, made from its streams'."""
 
+import importlib.util
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal, get_args
@@ -36,21 +37,30 @@ class Streams:
 def chosen_fusions(text: str, *, has_val: bool) -> tuple[str, ...]:
     """Return the names in "NAME,NAME" or "all".
 
+    "all" leaves out what cannot be trained here: fusions of scores without validation videos, and
+    svm without scikit-learn.
+
     Args:
         text: as given.
         has_val: there are validation videos, which fusions of scores learn on.
 
     Raises:
-        UsageError: an unknown name, or one that needs validation videos where there are none.
+        UsageError: an unknown name, or one that cannot be trained here.
     """
+    has_svm = importlib.util.find_spec("sklearn") is not None
     if text == "all":
-        return FUSIONS if has_val else tuple(name for name in FUSIONS if name not in ON_SCORES)
+        left_out = ON_SCORES if not has_val else () if has_svm else ("svm",)
+        return tuple(name for name in FUSIONS if name not in left_out)
     names = tuple(dict.fromkeys(part.strip() for part in text.split(",") if part.strip()))
     for name in names:
         if name not in FUSIONS:
             raise UsageError(
                 f"There is no fusion '{name}'.{did_you_mean(name, FUSIONS)} Choose all, or some of "
                 f"{', '.join(FUSIONS)}."
+            )
+        if name == "svm" and not has_svm:
+            raise UsageError(
+                "The fusion 'svm' needs scikit-learn: pip install 'kinema[svm]', or choose another."
             )
         if name in ON_SCORES and not has_val:
             raise UsageError(
