@@ -272,7 +272,8 @@ def _parse(text: str, hint: Any, name: str) -> Any:  # noqa: ANN401
     if origin is Literal:
         by_text = {str(choice): choice for choice in choices}
         if text not in by_text:
-            raise UsageError(f"{name}={text} is not possible: choose {', '.join(by_text)}.")
+            allowed = ", ".join(choice or "(nothing)" for choice in by_text)
+            raise UsageError(f"{name}={text} is not possible: choose {allowed}.")
         return by_text[text]
     if origin is tuple:
         parts = [part for part in text.strip("()[]").split(",") if part.strip()]

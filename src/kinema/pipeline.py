@@ -99,13 +99,14 @@ def run(data: Path, out: Path, *, options: RunOptions | None = None) -> dict[str
     """
     options = options or RunOptions()
     _check_place(data, out)
+    _check_fusions(options)
     configs = _configs(options, out)
     settings = _settings(data, options)
     is_same = same_settings(out, settings, fixed=("data", "rule"))
     before = finished_results(out) if is_same else {}
     clock = Clock(out / "seconds.json", stopped=bool(before))
     index = _index(data, out, options, clock)
-    fusions = _fusions(options, index)
+    fusions = chosen_fusions(options.fusion, has_val=bool(index.part("val")))
     if not has_settings(out):
         keep_settings(out, settings)
     if "flow" in configs:
@@ -168,11 +169,10 @@ def _check_place(data: Path, out: Path) -> None:
         )
 
 
-def _fusions(options: RunOptions, index: Index) -> tuple[str, ...]:
-    """Return the names of the fusions that are asked for."""
+def _check_fusions(options: RunOptions) -> None:
     if options.fusion and not {"rgb", "flow"} <= set(options.streams):
         raise UsageError("--fusion joins the rgb and the flow stream: leave --streams=rgb,flow.")
-    return chosen_fusions(options.fusion, has_val=bool(index.part("val")))
+    chosen_fusions(options.fusion, has_val=True)  # the names; the rest when the videos are known
 
 
 def _configs(options: RunOptions, out: Path) -> dict[str, Config]:
