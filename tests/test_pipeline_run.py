@@ -198,6 +198,10 @@ def test_score_files_that_are_out_of_date_are_made_again(finished, tmp_path):
         ({"protocol": "tsn25x10"}, "Unknown protocol 'tsn25x10'. Did you mean 'tsn-25x10'"),
         ({"overrides": ("optm.lr=1",)}, "Unknown setting 'optm.lr'. Did you mean 'optim'"),
         ({"overrides": ("data.index=x",)}, "'data.index' is not to be set: a run makes its own"),
+        (
+            {"overrides": ("second.modality=flow",)},
+            "'second.modality' is not to be set: the streams of a run are trained alone",
+        ),
         ({"overrides": ("flow.data.flow_size=none",)}, "stores its flow by --algorithm and"),
         ({"overrides": ("rgbdiff.optim.lr=1",)}, "for a stream that is not trained"),
     ],

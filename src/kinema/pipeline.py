@@ -57,6 +57,8 @@ _DECIDED_BY_RUN = {
     "data.flow_gray": _BY_OPTION,
     "data.flow_warp": _BY_OPTION,
     "data.frame_store": "a run reads RUN/frame-store where `kinema pack` has made it",
+    "data.features": "a run makes its own, see --fusion",
+    "second": "the streams of a run are trained alone, see --fusion, or `kinema train`",
     "protocol": "choose by --protocol",
     "recipe": "choose by --recipe",
 }
@@ -206,8 +208,9 @@ def stream_config(options: RunOptions, stream: str, out: Path) -> Config:
     own = [own_override(text, stream) for text in options.overrides]
     for text in own:
         name = text.partition("=")[0].strip()
-        if name in _DECIDED_BY_RUN:
-            raise UsageError(f"'{name}' is not to be set: {_DECIDED_BY_RUN[name]}.")
+        decided = _DECIDED_BY_RUN.get("second" if name.startswith("second.") else name)
+        if decided:
+            raise UsageError(f"'{name}' is not to be set: {decided}.")
     config = override(config, [text for text in own if text])
     find_protocol(config.protocol)
     return config
