@@ -336,3 +336,13 @@ def test_test_clips_of_both_come_in_the_order_of_the_leading_one(tiny_index):
     row, first_clip, x = both[1]
     assert (row, first_clip) == (0, 2) and x.shape == (1, 1, 7, 32, 40)
     assert torch.equal(x[:, 0, 3:], second[1][2].flatten(1, 2))
+
+
+def test_features_are_those_of_the_clips_at_hand_whatever_was_seen_between():
+    """Validation runs a stream by itself between two steps of the training."""
+    network = ScoreStreams(*network_of().streams, features=True, taught=True).eval()
+    x = clips_of()
+    expected = network.outputs(x).features
+    with torch.inference_mode():
+        network.first(network.split(clips_of(batch=5))[0])
+    torch.testing.assert_close(network.outputs(x).features, expected)

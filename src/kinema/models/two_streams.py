@@ -142,7 +142,8 @@ class ScoreStreams(TwoStreamNetwork):
         self.taught = taught
         if taught:
             second.requires_grad_(False).eval()
-        self._seen: list[Tensor] | None = None
+        self._seen: list[Tensor] | None = None  # what the classifiers get, while it is wanted
+        self._wants_features = features
         if features:
             if first.feature_dim != second.feature_dim:
                 raise KinemaError(
@@ -150,7 +151,6 @@ class ScoreStreams(TwoStreamNetwork):
                     "which second.distil=features compares: use the same backbone, or "
                     "second.distil=soft."
                 )
-            self._seen = []
             for stream in self.streams:
                 classifier = stream.backbone.get_classifier()  # type: ignore[operator]
                 classifier.register_forward_pre_hook(self._note)
@@ -169,15 +169,16 @@ class ScoreStreams(TwoStreamNetwork):
     def outputs(self, x_BN1XHW: Tensor) -> StreamOutputs:
         """Return the scores of both networks."""
         x_first, x_second = self.split(x_BN1XHW)
+        self._seen = [] if self._wants_features else None
         first_BK = self.first(x_first)
         with torch.set_grad_enabled(torch.is_grad_enabled() and not self.taught):
             second_BK = self.second(x_second)
+        seen, self._seen = self._seen, None
         features = None
-        if self._seen is not None:
+        if seen:
             num_snippets = x_BN1XHW.shape[1]
-            means = [seen.reshape(-1, num_snippets, seen.shape[1]).mean(1) for seen in self._seen]
+            means = [x_MD.reshape(-1, num_snippets, x_MD.shape[1]).mean(1) for x_MD in seen]
             features = torch.stack(means)
-            self._seen = []
         return StreamOutputs(torch.stack([first_BK, second_BK]), features)
 
 
