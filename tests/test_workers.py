@@ -36,3 +36,24 @@ def test_a_script_without_a_main_part_is_told_so(tmp_path):
         .endswith("must be a file, with its own work below `if __name__ == '__main__':`.")
     )
     assert "died twice" not in done.stdout
+
+
+def test_a_script_that_imports_torch_first_still_computes_with_one_thread(tmp_path):
+    script = tmp_path / "mine.py"
+    script.write_text(
+        "import torch\n"
+        "from kinema.workers import Workers\n"
+        "def threads(_job):\n"
+        "    return torch.get_num_threads()\n"
+        "if __name__ == '__main__':\n"
+        "    print(*Workers(threads, give_up=print, processes=1).run([1]))\n"
+    )
+    free = {name: value for name, value in os.environ.items() if name != "OMP_NUM_THREADS"}
+    done = subprocess.run(
+        [sys.executable, str(script)],
+        capture_output=True,
+        text=True,
+        check=True,
+        env={**free, "OMP_NUM_THREADS": "2"},
+    )
+    assert done.stdout.strip() == "1"

@@ -2,6 +2,7 @@
 
 import os
 import signal
+import sys
 from collections import deque
 from collections.abc import Callable, Generator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
@@ -104,6 +105,8 @@ def use_one_thread() -> None:
     cv2.setNumThreads(1)
     for name in ("OMP_NUM_THREADS", "NUMBA_NUM_THREADS"):  # read when torch or numba is imported
         os.environ[name] = "1"
+    if "torch" in sys.modules:  # a script of the user's own, which spawned processes import again
+        sys.modules["torch"].set_num_threads(1)
 
 
 def _start_worker(
