@@ -52,6 +52,12 @@ def second_stream(config: Config) -> Config:
     return replace(config, data=data, model=model, second=SecondConfig())
 
 
+def stream_configs(config: Config) -> tuple[Config, ...]:
+    """Return the configuration of every stream alone, the first one's first."""
+    first = first_stream(config)
+    return (first, second_stream(config)) if has_second(config) else (first,)
+
+
 def check_streams(config: Config) -> None:
     """Refuse settings of the second stream that do not go together.
 

@@ -160,11 +160,6 @@ def part_items(
     if not has_second(config):
         return items
     others = stream_items(index, part, classes=classes, data=second_stream(config).data)
-    return with_second(items, others)
-
-
-def with_second(items: Sequence[ClipItem], others: Sequence[ClipItem]) -> tuple[ClipItem, ...]:
-    """Return `items`, each with that of the same video in another stream."""
     return tuple(replace(item, second=other) for item, other in zip(items, others, strict=True))
 
 

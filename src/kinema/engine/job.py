@@ -37,7 +37,13 @@ from kinema.models.network import joined_snippets
 from kinema.models.snippet_network import SnippetNetwork
 from kinema.models.two_streams import ScoreStreams, TwoStreamNetwork
 from kinema.models.video_network import VideoNetwork, build_video_network
-from kinema.streams import check_streams, first_stream, has_second, second_stream
+from kinema.streams import (
+    check_streams,
+    first_stream,
+    has_second,
+    second_stream,
+    stream_configs,
+)
 from kinema.weights.pretrained import initialise
 
 # What both streams must have in common to see the same places of the videos.
@@ -280,13 +286,11 @@ def _streams(network: VideoNetwork) -> tuple[SnippetNetwork, ...]:
 
 def _initialise(network: VideoNetwork, config: Config) -> list[str]:
     """Put the weights in that the configuration asks for; says what was found."""
-    streams = _streams(network)
-    configs = (config, second_stream(config)) if has_second(config) else (config,)
-    lines = []
-    for stream, own in zip(streams, configs, strict=True):
+    configs, lines = stream_configs(config), []
+    for stream, own in zip(_streams(network), configs, strict=True):
         report = initialise(stream, own.model)
         if report:
-            whose = f" of {own.data.modality}" if len(streams) > 1 else ""
+            whose = f" of {own.data.modality}" if len(configs) > 1 else ""
             lines.append(f"Weights{whose}: {report.summary()}")
     return lines
 

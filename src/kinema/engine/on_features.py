@@ -15,7 +15,7 @@ from kinema.data.items import ClipItem
 from kinema.engine.checkpoint import read_info, weights_hash
 from kinema.errors import UsageError
 from kinema.models.video_network import VideoNetwork
-from kinema.streams import has_second, second_stream
+from kinema.streams import has_second, stream_configs
 
 _VIDEOS_TOGETHER = 64
 # What decides the images of a snippet, and so the features.
@@ -53,11 +53,10 @@ def check_on_features(config: Config) -> None:
             f"data.features with two streams is for second.fusion=features, not "
             f"{config.second.fusion}."
         )
-    for own in (config, second_stream(config)) if has_second(config) else (config,):
+    for section, own in zip(("model", "second"), stream_configs(config), strict=False):
         if not Path(own.model.weights).is_file():
-            name = "model.weights" if own is config else "second.weights"
             raise UsageError(
-                f"{name}={own.model.weights}: give the checkpoint file that the "
+                f"{section}.weights={own.model.weights}: give the checkpoint file that the "
                 f"{own.data.modality} features were extracted with."
             )
         _check_same_images(own)
@@ -87,7 +86,6 @@ def feature_clips(config: Config, items: Sequence[ClipItem], part: str) -> Featu
     Raises:
         KinemaError: they are not there, or do not fit.
     """
-    configs = (config, second_stream(config)) if has_second(config) else (config,)
     streams = [
         open_features(
             Path(config.data.features),
@@ -95,7 +93,7 @@ def feature_clips(config: Config, items: Sequence[ClipItem], part: str) -> Featu
             part,
             checkpoint=weights_hash(Path(own.model.weights)),
         )
-        for own in configs
+        for own in stream_configs(config)
     ]
     return FeatureClips(
         streams,

@@ -36,7 +36,7 @@ from kinema.engine.shares import group_size, video_weight
 from kinema.engine.steps import REMEDY, optimiser_step, refuse_not_finite
 from kinema.errors import KinemaError
 from kinema.models.two_streams import ScoreStreams
-from kinema.streams import first_stream, second_stream
+from kinema.streams import stream_configs
 
 _LINE_SECONDS = 2.0  # epochs that are quicker are not all told
 
@@ -292,8 +292,7 @@ def _write_checkpoint(job: Job, session: Session, name: str, figures: dict[str, 
     network = job.result(session.network)
     save_checkpoint(job.out / f"{name}.safetensors", network, info)
     if isinstance(network, ScoreStreams):  # each can be used without the other
-        configs = first_stream(job.config), second_stream(job.config)
-        for stream, own in zip(network.streams, configs, strict=True):
+        for stream, own in zip(network.streams, stream_configs(job.config), strict=True):
             path = job.out / f"{name}-{own.data.modality}.safetensors"
             save_checkpoint(path, stream, replace(info, config=own))
 
