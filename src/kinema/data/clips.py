@@ -194,31 +194,41 @@ class TestClips(Dataset[tuple[int, int, torch.Tensor]]):
 
     def __getitem__(self, index: int) -> tuple[int, int, torch.Tensor]:
         row, first, last = self.place(index)
-        indices = self.indices(row)[first:last].reshape(-1, self.spec.length)
-        return row, first, self.read(row, indices, is_last=last == self.num_clips[row])
+        video = self.open(row)
+        x_NTCHW = self.cut(
+            video, self.indices(row, video)[first:last].reshape(-1, self.spec.length)
+        )
+        if last == self.num_clips[row]:
+            self.close()
+        return row, first, x_NTCHW
 
     def place(self, index: int) -> tuple[int, int, int]:
         """Return (video, first clip, the clip after the last) of an item."""
         row, first = self._places[index]
         return row, first, min(first + self.clips_per_item, self.num_clips[row])
 
-    def length(self, row: int) -> int:
-        """Return how many images the stream of a video has."""
-        return self._reader.open(row).num_frames
+    def open(self, row: int) -> ResizedVideo:
+        """Return the images of a video, at the size that they are tested in.
 
-    def indices(self, row: int) -> Indices:
+        Raises:
+            KinemaError: it has vanished or cannot be read.
+        """
+        return self._reader.open(row)
+
+    def close(self) -> None:
+        """Close the video that is open."""
+        self._reader.close()
+
+    def indices(self, row: int, video: ResizedVideo) -> Indices:
         """Return the images of all clips of a video, (clips, `spec.joined`, T)."""
         clips = self.num_clips[row]
-        found = test_indices(self.spec, self.rule, num_frames=self.length(row), num_clips=clips)
+        found = test_indices(self.spec, self.rule, num_frames=video.num_frames, num_clips=clips)
         return found.reshape(clips, -1, self.spec.length)
 
-    def read(self, row: int, indices: Indices, *, is_last: bool) -> torch.Tensor:
-        """Return whole images (N, T, C, H, W) of a video; it is closed after the last of them."""
+    def cut(self, video: ResizedVideo, indices: Indices) -> torch.Tensor:
+        """Return whole images (N, T, C, H, W) of a video."""
         unique, places = np.unique(indices, return_inverse=True)
-        images = self._reader.open(row).read(unique.tolist())
-        if is_last:
-            self._reader.close()
-        return _clip_tensor(images, places.reshape(indices.shape))
+        return _clip_tensor(video.read(unique.tolist()), places.reshape(indices.shape))
 
 
 def _clip_tensor(images_UHWC: Images, places_NT: NDArray[np.intp]) -> torch.Tensor:

@@ -70,7 +70,6 @@ class PairedTrainClips(Dataset[tuple[torch.Tensor, int, int]]):
 
     def __init__(self, first: TrainClips, second: TrainClips) -> None:
         self.first, self.second = first, second
-        self._first_leads = leads(first.spec, second.spec)
 
     def __len__(self) -> int:
         return len(self.first)
@@ -82,26 +81,18 @@ class PairedTrainClips(Dataset[tuple[torch.Tensor, int, int]]):
             KinemaError: the video has vanished or cannot be read.
         """
         first, second = self.first, self.second
-        videos = first.open(index), second.open(index)
+        videos = _one_size(first.open(index), second.open(index))
         draws: list[Draw] = []
-        places: tuple[list[Indices], list[Indices]] = ([], [])
+        places: list[tuple[Indices, Indices]] = []
         for repeat in range(first.augment.repeats):
             seed = (first.seed, epoch, index, *((repeat,) if repeat else ()))
             drawn, lead_NT = self._draw(videos, seed)
-            other = aligned(
-                lead_NT,
-                (first if self._first_leads else second).spec,
-                (second if self._first_leads else first).spec,
-                num_frames=videos[int(self._first_leads)].num_frames,
-            )
             draws.append(drawn)
-            both = (lead_NT, other) if self._first_leads else (other, lead_NT)
-            for found, images_NT in zip(places, both, strict=True):
-                found.append(images_NT)
+            places.append(_places(lead_NT, (first.spec, second.spec), videos))
         halves = (
             stream.cut(video, [_for_stream(drawn, stream.spec) for drawn in draws], indices)
             for stream, video, indices in zip(
-                (first, second), (videos[0], _SameSize(videos[1], videos[0])), places, strict=True
+                (first, second), videos, zip(*places, strict=True), strict=True
             )
         )
         return [
@@ -114,10 +105,9 @@ class PairedTrainClips(Dataset[tuple[torch.Tensor, int, int]]):
     ) -> tuple[Draw, Indices]:
         """Draw where the crop of the first stream's images is, and the leading one's images."""
         drawn, indices = self.first.draw(videos[0], seed)
-        if self._first_leads:
-            return drawn, indices
-        size = _SameSize(videos[1], videos[0])
-        return drawn, self.second.draw(size, seed)[1]
+        if not leads(self.first.spec, self.second.spec):
+            _, indices = self.second.draw(videos[1], seed)
+        return drawn, indices
 
 
 class PairedTestClips(Dataset[tuple[int, int, torch.Tensor]]):
@@ -129,8 +119,8 @@ class PairedTestClips(Dataset[tuple[int, int, torch.Tensor]]):
     """
 
     def __init__(self, first: TestClips, second: TestClips) -> None:
-        self._first_leads = leads(first.spec, second.spec)
-        self._lead, self._other = (first, second) if self._first_leads else (second, first)
+        self.first, self.second = first, second
+        self._lead = first if leads(first.spec, second.spec) else second
         self.items: Sequence[ClipItem] = first.items
         self.num_clips = self._lead.num_clips
 
@@ -143,19 +133,36 @@ class PairedTestClips(Dataset[tuple[int, int, torch.Tensor]]):
         return len(self._lead)
 
     def __getitem__(self, index: int) -> tuple[int, int, torch.Tensor]:
-        lead, other = self._lead, self._other
+        lead, streams = self._lead, (self.first, self.second)
         row, first, last = lead.place(index)
-        lead_NT = lead.indices(row)[first:last].reshape(-1, lead.spec.length)
-        other_NT = aligned(lead_NT, lead.spec, other.spec, num_frames=other.length(row))
-        is_last = last == lead.num_clips[row]
-        x, y = (
-            stream.read(row, images_NT, is_last=is_last)
-            for stream, images_NT in ((lead, lead_NT), (other, other_NT))
+        videos = _one_size(self.first.open(row), self.second.open(row))
+        leading = videos[streams.index(lead)]
+        lead_NT = lead.indices(row, leading)[first:last].reshape(-1, lead.spec.length)
+        places = _places(lead_NT, (self.first.spec, self.second.spec), videos)
+        halves = (
+            stream.cut(video, images_NT)
+            for stream, video, images_NT in zip(streams, videos, places, strict=True)
         )
-        x, y = (x, y) if self._first_leads else (y, x)
-        if y.shape[-2:] != x.shape[-2:]:
-            y = _resized(y, height=x.shape[-2], width=x.shape[-1])
-        return row, first, side_by_side(x, y)
+        clips = side_by_side(*halves)
+        if last == lead.num_clips[row]:
+            for stream in streams:
+                stream.close()
+        return row, first, clips
+
+
+def _places(
+    lead_NT: Indices, specs: tuple[ClipSpec, ClipSpec], videos: tuple[ResizedVideo, ResizedVideo]
+) -> tuple[Indices, Indices]:
+    """Return the images of both streams from those of the leading one, in the streams' order."""
+    first, second = specs
+    if leads(first, second):
+        return lead_NT, aligned(lead_NT, first, second, num_frames=videos[1].num_frames)
+    return aligned(lead_NT, second, first, num_frames=videos[0].num_frames), lead_NT
+
+
+def _one_size(first: ResizedVideo, second: ResizedVideo) -> tuple[ResizedVideo, ResizedVideo]:
+    """Return both, the images of the second brought to the size of the first's."""
+    return first, _SameSize(second, first)
 
 
 class _SameSize:
@@ -171,9 +178,3 @@ class _SameSize:
 
 def _for_stream(drawn: Draw, spec: ClipSpec) -> Draw:
     return replace(drawn, noise=None) if spec.stream == "flow" else drawn
-
-
-def _resized(x_NTCHW: torch.Tensor, *, height: int, width: int) -> torch.Tensor:
-    images = x_NTCHW.flatten(0, 1).permute(0, 2, 3, 1).numpy()
-    resized = torch.from_numpy(resize_to(images, height, width)).permute(0, 3, 1, 2)
-    return resized.reshape(*x_NTCHW.shape[:2], *resized.shape[1:])
