@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -210,6 +211,16 @@ class Average:
             held = self.values[name].clone()
             self.values[name].copy_(value)
             value.copy_(held)
+
+
+@contextmanager
+def averaged(average: Average | None, network: nn.Module) -> Iterator[None]:
+    """Give the network its averaged weights, where there are some, for a ``with`` block."""
+    if average:
+        average.swap(network)
+    yield
+    if average:
+        average.swap(network)
 
 
 def _floats(network: nn.Module) -> Iterable[tuple[str, torch.Tensor]]:

@@ -22,6 +22,7 @@ from kinema.engine.job import Job, prepare, start_session
 from kinema.engine.log import RunLog
 from kinema.engine.mixing import MixedBatch, draw_mixture, mix
 from kinema.engine.on_features import feature_logits, learning_part
+from kinema.engine.optim import averaged
 from kinema.engine.pausing import Saver, all_finite, resume_line
 from kinema.engine.protocols import Protocol
 from kinema.engine.runtime import runtime
@@ -224,26 +225,23 @@ def _kept(job: Job) -> str:
 def _finish_epoch(job: Job, session: Session, saver: Saver) -> dict[str, float]:
     """Validate with the averaged weights where there are some; keep the best and the last."""
     _check_weights(job, session)
-    if session.average:
-        session.average.swap(session.network)
-    job.runtime.share_buffers(session.network)
-    figures: dict[str, float] = {}
-    last = session.epoch == job.config.train.epochs
-    if job.val_items and (last or session.epoch % job.config.train.validate_every == 0):
-        figures = _validate(job, session)
-    top1, loss = figures.get("val_top1", -1.0), figures.get("val_loss", math.inf)
-    better = (top1, -loss) > (session.best_top1, -session.best_loss)
-    if job.config.train.keep == "last" or not job.val_items:
-        better = last
-        session.best_top1, session.best_loss = top1, loss
-    if better:
-        session.best_top1, session.best_loss = top1, loss
-        _write_checkpoint(job, session, "best", figures)
-    if last or saver.is_due:
-        _write_checkpoint(job, session, "last", figures)
-    if session.average:
-        session.average.swap(session.network)
-    return figures
+    with averaged(session.average, session.network):
+        job.runtime.share_buffers(session.network)
+        figures: dict[str, float] = {}
+        last = session.epoch == job.config.train.epochs
+        if job.val_items and (last or session.epoch % job.config.train.validate_every == 0):
+            figures = _validate(job, session)
+        top1, loss = figures.get("val_top1", -1.0), figures.get("val_loss", math.inf)
+        better = (top1, -loss) > (session.best_top1, -session.best_loss)
+        if job.config.train.keep == "last" or not job.val_items:
+            better = last
+            session.best_top1, session.best_loss = top1, loss
+        if better:
+            session.best_top1, session.best_loss = top1, loss
+            _write_checkpoint(job, session, "best", figures)
+        if last or saver.is_due:
+            _write_checkpoint(job, session, "last", figures)
+        return figures
 
 
 def _validate(job: Job, session: Session) -> dict[str, float]:

@@ -23,7 +23,7 @@ from kinema.engine.epoch import Epoch, state_loader
 from kinema.engine.items import stream_items
 from kinema.engine.log import RunLog
 from kinema.engine.motion_config import MotionConfig, check_motion, rate_settings
-from kinema.engine.optim import Average, Part, Plateau, build_optimizer
+from kinema.engine.optim import Average, Part, Plateau, averaged, build_optimizer
 from kinema.engine.pausing import Saver, all_finite, resume_line
 from kinema.engine.runtime import Runtime, runtime
 from kinema.engine.session import (
@@ -293,11 +293,8 @@ def _write(job: _Job, state: State, figures: dict[str, Any]) -> None:
         "loss": figures["train_loss"],
     }
     name = job.config.model.network
-    if state.average:
-        state.average.swap(state.network)
-    save_motion(job.out / "last.safetensors", state.network, name=name, provenance=provenance)
-    if state.average:
-        state.average.swap(state.network)
+    with averaged(state.average, state.network):
+        save_motion(job.out / "last.safetensors", state.network, name=name, provenance=provenance)
 
 
 def _epoch_line(epoch: int, epochs: int, figures: dict[str, Any]) -> str:
