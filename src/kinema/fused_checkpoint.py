@@ -91,17 +91,17 @@ def save_fused(
         KinemaError: a score file of another network or protocol, or other classes.
         UsageError: numbers of files that differ.
     """
-    infos = check_streams(checkpoints, scores=scores, train_on=train_on)
-    if fusion.num_streams != len(infos):
+    checked = _checked_streams(checkpoints, scores=scores, train_on=train_on)
+    if fusion.num_streams != len(checked):
         raise UsageError(
-            f"The fusion joins {fusion.num_streams} streams, but there are {len(infos)} "
+            f"The fusion joins {fusion.num_streams} streams, but there are {len(checked)} "
             "checkpoints: give one for each."
         )
-    names = stream_names([stream_name(info.config) for info in infos])
+    names = stream_names([stream_name(info.config) for info, _ in checked])
     tensors = {f"{_FUSION}{name}": torch.tensor(v) for name, v in fusion.parameters.items()}
     streams = {}
-    for name, file, info in zip(names, checkpoints, infos, strict=True):
-        streams[name] = {**entry_of(info), "hash": weights_hash(file)}
+    for name, file, (info, digest) in zip(names, checkpoints, checked, strict=True):
+        streams[name] = {**entry_of(info), "hash": digest}
         weights = read_tensors(file)
         tensors |= {f"{_STREAMS}{name}/{key}": value for key, value in weights.items()}
     entry = {
@@ -115,22 +115,12 @@ def save_fused(
         temporary.write_bytes(content)  # safetensors' own writer hides why it failed
 
 
-def check_streams(
-    checkpoints: Sequence[Path], *, scores: Sequence[Path], train_on: Sequence[Path] = ()
-) -> list[CheckpointInfo]:
-    """Check that every score file was made by the checkpoint at its place.
+def _checked_streams(
+    checkpoints: Sequence[Path], *, scores: Sequence[Path], train_on: Sequence[Path]
+) -> list[tuple[CheckpointInfo, str]]:
+    """Return what each checkpoint says of itself, with its score file's protocol, and its hash.
 
-    Args:
-        checkpoints: of one stream each.
-        scores: a score file of each, in the same order.
-        train_on: none, or another score file of each.
-
-    Returns:
-        What each checkpoint says of itself, with the protocol of its score file.
-
-    Raises:
-        KinemaError: a score file of another network or protocol, or other classes.
-        UsageError: numbers of files that differ.
+    Every score file was made by the checkpoint at its place, or the error says which was not.
     """
     if len(checkpoints) != len(scores) or len(train_on) not in (0, len(scores)):
         raise UsageError(
@@ -138,34 +128,36 @@ def check_streams(
             "validation are given: a fused checkpoint needs the checkpoint of every score file, "
             "in the same order."
         )
-    infos = []
+    checked: list[tuple[CheckpointInfo, str]] = []
     for checkpoint, path, other in zip_longest(checkpoints, scores, train_on):
-        info, found = read_info(checkpoint), _scores_of(checkpoint, path)
+        info, digest = read_info(checkpoint), weights_hash(checkpoint)
+        found = _scores_of(path, checkpoint, info, digest)
         info = replace(info, protocol=_protocol(info, found, path))
-        if other and (trained := _scores_of(checkpoint, other)).protocol != found.protocol:
+        trained = _scores_of(other, checkpoint, info, digest) if other else found
+        if trained.protocol != found.protocol:
             raise KinemaError(
                 f"{path} was scored by the protocol '{found.protocol}', but {other} by "
                 f"'{trained.protocol}': a fusion holds for the scores that it was found on. Test "
                 "both parts by the same protocol."
             )
-        infos.append(info)
-        if info.classes != infos[0].classes:
+        checked.append((info, digest))
+        if info.classes != checked[0][0].classes:
             raise KinemaError(
                 f"{checkpoint} was trained on other classes than {checkpoints[0]}, or has them in "
                 "another order: only checkpoints of the same data set can be in one file."
             )
-    return infos
+    return checked
 
 
-def _scores_of(checkpoint: Path, path: Path) -> Scores:
-    scores, digest = load_scores(path), weights_hash(checkpoint)
+def _scores_of(path: Path, checkpoint: Path, info: CheckpointInfo, digest: str) -> Scores:
+    scores = load_scores(path)
     if scores.checkpoint != digest:
         said = f"by the network {scores.checkpoint}" if scores.checkpoint else "by no known network"
         raise KinemaError(
             f"{path} was made {said}, not by {checkpoint} ({digest}): give the checkpoints in the "
             "order of the score files, or test this one again."
         )
-    if scores.classes != read_info(checkpoint).classes:
+    if scores.classes != info.classes:
         raise KinemaError(
             f"{path} has other classes than {checkpoint}, or has them in another order: test the "
             "checkpoint again."

@@ -1,11 +1,11 @@
 """What `kinema run --fusion` trains: the settings of every fusion, made from its streams'."""
 
 import importlib.util
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Literal, get_args
 
-from kinema.config import Config, SecondConfig, TemporalHead
+from kinema.config import Config, DataConfig, Fusion, SecondConfig, TemporalHead
 from kinema.errors import UsageError, did_you_mean
 from kinema.trained_fusion import Method
 
@@ -72,7 +72,7 @@ def chosen_fusions(text: str, *, has_val: bool) -> tuple[str, ...]:
 
 def head_over_time(name: str, streams: Streams, *, features: Path) -> Config:
     """Return the training of a consensus on the stored features of both streams."""
-    both = _both(streams, fusion="features", loss="all")
+    both = _both(streams, fusion="features")
     return replace(
         both,
         recipe=f"run-{name}",
@@ -102,12 +102,12 @@ def head_over_time(name: str, streams: Streams, *, features: Path) -> Config:
 
 def joint(streams: Streams) -> Config:
     """Return the training of both networks together, with the losses of each and of their sum."""
-    return _fine(_both(streams, fusion="scores", loss="all"), "joint")
+    return _fine(_both(streams, fusion="scores"), "joint")
 
 
 def conv(streams: Streams) -> Config:
     """Return that of convolutional fusion at the last map, with both towers kept."""
-    both = _both(streams, fusion="conv", loss="all")
+    both = _both(streams, fusion="conv")
     return _fine(replace(both, second=replace(both.second, keep="both")), "conv")
 
 
@@ -116,7 +116,7 @@ def tle(streams: Streams) -> tuple[Config, Config]:
 
     The second one begins with the files of the first, which are not named yet.
     """
-    both = _both(streams, fusion="scores", loss="all")
+    both = _both(streams, fusion="scores")
     both = replace(both, model=replace(both.model, consensus="tle"))
     fine = _fine(both, "tle")
     first = replace(
@@ -184,21 +184,13 @@ def _teacher(config: Config, file: Path) -> SecondConfig:
     )
 
 
-def _both(streams: Streams, *, fusion: str, loss: str) -> Config:
+def _both(streams: Streams, *, fusion: Fusion) -> Config:
     """Return a training of both streams that begins with their weights."""
     rgb, flow = streams.rgb, streams.flow
     settings = {
-        name: getattr(flow.data, name)
-        for name in (
-            "flow_store",
-            "flow_algorithm",
-            "flow_size",
-            "flow_weights",
-            "flow_bound",
-            "flow_stride",
-            "flow_gray",
-            "flow_warp",
-        )
+        field.name: getattr(flow.data, field.name)
+        for field in fields(DataConfig)
+        if field.name.startswith("flow_")
     }
     return replace(
         rgb,
@@ -210,8 +202,8 @@ def _both(streams: Streams, *, fusion: str, loss: str) -> Config:
             interval=flow.data.interval,
             backbone=flow.model.backbone,
             weights=str(streams.flow_file),
-            fusion=fusion,  # type: ignore[arg-type]
-            loss=loss,  # type: ignore[arg-type]
+            fusion=fusion,
+            loss="all",
         ),
     )
 

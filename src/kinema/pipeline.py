@@ -126,11 +126,12 @@ def run(data: Path, out: Path, *, options: RunOptions | None = None) -> dict[str
         weights = _fusion_weights(scores.get("val", {}), configs, out, rule)
     results = _results(index, configs, scores["test"], out)
     if len(configs) > 1:
-        results["fusion"] = _fusion(scores["test"], weights, rule, out)
+        average = fuse(list(scores["test"].values()), rule=rule, weights=list(weights.values()))
+        results["fusion"] = _fusion(average, scores["test"], weights, rule, out)
         files = [out / stream / "scores" / "test.npz" for stream in configs]
         checkpoints = [out / stream / "best.safetensors" for stream in configs]
-        average = average_by(rule, [weights[stream] for stream in configs])
-        save_fused(out / "fused.safetensors", checkpoints, scores=files, fusion=average)
+        fusion = average_by(rule, list(weights.values()))
+        save_fused(out / "fused.safetensors", checkpoints, scores=files, fusion=fusion)
     if fusions:
         base = BaseRun(
             out=out,
@@ -143,7 +144,7 @@ def run(data: Path, out: Path, *, options: RunOptions | None = None) -> dict[str
             protocol=options.protocol,
             device=options.device,
         )
-        results["fusions"] = compare_fusions(fusions, base, weights=weights)
+        results["fusions"] = compare_fusions(fusions, base, average=average)
     results |= {
         "command": before.get("command") or own_command(),
         "commands": _commands(data, out, options, results.get("fusion", {})),
@@ -351,9 +352,8 @@ def _results(
 
 
 def _fusion(
-    test: dict[str, Scores], weights: dict[str, float], rule: Rule, out: Path
+    fused: Scores, test: dict[str, Scores], weights: dict[str, float], rule: Rule, out: Path
 ) -> dict[str, Any]:
-    fused = fuse(list(test.values()), rule=rule, weights=[weights[s] for s in test])
     save_scores(fused, out / "scores" / "fused.npz")
     return {
         "rule": rule,

@@ -4,6 +4,7 @@ import shutil
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any, cast
 
@@ -60,6 +61,11 @@ class BaseRun:
             flow_file=self.file("flow"),
         )
 
+    @cached_property
+    def features(self) -> Path:
+        """The folder of both streams' features, stored once for all fusions over time."""
+        return _features(self)
+
     def file(self, stream: str) -> Path:
         """Return the checkpoint of a stream."""
         return self.out / stream / "best.safetensors"
@@ -73,23 +79,18 @@ class BaseRun:
         return self.out / "fusion" / name
 
 
-def compare_fusions(
-    names: Sequence[str], run: BaseRun, *, weights: Mapping[str, float]
-) -> list[dict[str, Any]]:
+def compare_fusions(names: Sequence[str], run: BaseRun, *, average: Scores) -> list[dict[str, Any]]:
     """Train and score fusions; returns a row of the comparison for each stream and fusion.
 
     Args:
         names: of `kinema.fusion_plans.FUSIONS`.
         run: what they begin with.
-        weights: of the streams in their average.
+        average: the weighted scores of all streams.
     """
     rows = [
         _row(run, stream, "stream", [run.file(stream)], scores)
         for stream, scores in run.test.items()
     ]
-    average = fuse(
-        list(run.test.values()), rule=run.rule, weights=[weights[name] for name in run.test]
-    )
     files = [run.file(stream) for stream in run.test]
     rows.append(_row(run, "average", "scores", files, average))
     rows[-1]["training_seconds"] = sum(row["training_seconds"] for row in rows[:-1])
@@ -106,9 +107,10 @@ def _train(name: str, run: BaseRun) -> Path:
     if name in plans.ON_SCORES:
         return _on_scores(name, run)
     if name in plans.OVER_TIME:
-        features = _features(run)
-        config = plans.head_over_time(name, run.streams, features=features)
+        config = plans.head_over_time(name, run.streams, features=run.features)
         return train(config, run.folder(name), device=run.device).best
+    if name in _PLANS:
+        return train(_PLANS[name](run.streams), run.folder(name), device=run.device).best
     return _NETWORKS[name](run)
 
 
@@ -129,7 +131,6 @@ def _on_scores(name: str, run: BaseRun) -> Path:
 
 
 def _features(run: BaseRun) -> Path:
-    """Store the features of both streams once, for all fusions over time."""
     folder = run.out / "features"
     files = [run.file("rgb"), run.file("flow")]
     marks = {stream: weights_hash(run.file(stream)) for stream in ("rgb", "flow")}
@@ -153,14 +154,6 @@ def _features(run: BaseRun) -> Path:
     return folder
 
 
-def _joint(run: BaseRun) -> Path:
-    return train(plans.joint(run.streams), run.folder("joint"), device=run.device).best
-
-
-def _conv(run: BaseRun) -> Path:
-    return train(plans.conv(run.streams), run.folder("conv"), device=run.device).best
-
-
 def _tle(run: BaseRun) -> Path:
     folder = run.folder("tle")
     first, second = plans.tle(run.streams)
@@ -170,10 +163,6 @@ def _tle(run: BaseRun) -> Path:
         second, first=step / "best-rgb.safetensors", second=step / "best-flow.safetensors"
     )
     return train(second, folder, device=run.device).best
-
-
-def _rgb_taught(run: BaseRun) -> Path:
-    return train(plans.rgb_taught(run.streams), run.folder("rgb-taught"), device=run.device).best
 
 
 def _hidden(run: BaseRun) -> Path:
@@ -222,11 +211,13 @@ def _on_vectors(run: BaseRun, name: str, *, taught: bool) -> Path:
     return train(config, run.folder(name), device=run.device).best
 
 
+_PLANS: Mapping[str, Callable[[plans.Streams], Config]] = {  # one training, on the streams alone
+    "joint": plans.joint,
+    "conv": plans.conv,
+    "rgb-taught": plans.rgb_taught,
+}
 _NETWORKS: Mapping[str, Callable[[BaseRun], Path]] = {
-    "joint": _joint,
-    "conv": _conv,
     "tle": _tle,
-    "rgb-taught": _rgb_taught,
     "hidden": _hidden,
     "motion-vectors": _motion_vectors,
     "emv": _emv,
