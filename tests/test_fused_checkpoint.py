@@ -20,8 +20,9 @@ from kinema.datasets.build import build_index
 from kinema.datasets.splits import SplitRule
 from kinema.engine.checkpoint import CheckpointInfo, load_checkpoint, save_checkpoint, weights_hash
 from kinema.engine.protocols import find_protocol
-from kinema.ensemble import find_checkpoints, load_ensemble
+from kinema.ensemble import Ensemble, find_checkpoints, load_ensemble
 from kinema.errors import KinemaError, UsageError
+from kinema.features import Features
 from kinema.fused_checkpoint import is_fused, load_fused, save_fused
 from kinema.metrics import softmax
 from kinema.models.network import build_network
@@ -30,7 +31,7 @@ from kinema.recipes import recipe
 from kinema.samples import make_samples
 from kinema.scores import Scores, load_scores, save_scores
 from kinema.stored_fusion import as_learned, average_by
-from kinema.trained_fusion import TrainedFusion
+from kinema.trained_fusion import fuse_trained
 from kinema.weights.files import read_weights
 
 STREAMS = ("rgb", "flow")
@@ -41,6 +42,7 @@ FUSIONS = {
     "mlp": ("--method", "mlp"),
     "svm": ("--method", "svm"),
 }
+ONE_STRENGTH = {"STRENGTHS": (0.01,), "PENALTIES": (1.0,)}  # the choice is tested elsewhere
 SETTINGS = ("data.workers=0", "data.flow_size=none")
 
 
@@ -71,8 +73,7 @@ class Made:
             )
             learned = ("--train-on", val) if "--method" in how else ()
             saved = ("-o", out / "fused.npz", "--checkpoints", names, "--save", path)
-            one = {"STRENGTHS": (0.01,), "PENALTIES": (1.0,)}  # the choice is tested elsewhere
-            with patch.multiple(trained_fusion, **one):
+            with patch.multiple(trained_fusion, **ONE_STRENGTH):
                 done = kinema("fuse", *self.scores(), *how, *learned, *saved)
             assert done.code == 0, done.err
             assert done.out.splitlines()[-1] == f"Fused checkpoint: {path}"
@@ -309,16 +310,65 @@ def test_a_protocol_of_probabilities_cannot_be_added_as_logits(made, tmp_path):
         assert done.code == 2 and "fused by their logits, which this protocol" in done.error
 
 
-def test_a_fusion_of_features_is_not_kept():
-    scores = make_scores(np.eye(3))
-    for kind in ("scores", "features"):
-        facts = {"method": "mlp", "streams": ["scores", kind]}
-        learned = TrainedFusion(scores=scores, facts=facts, parameters={})
-        if kind == "scores":
-            assert as_learned(learned).num_streams == 2
-            continue
-        with pytest.raises(UsageError, match="learned on features, but a fused checkpoint joins"):
-            as_learned(learned)
+@pytest.mark.parametrize(("method", "maps"), [("svm", False), ("mlp", True)])
+def test_a_fusion_of_features_is_kept_with_its_networks(made, tmp_path, method, maps):
+    """Learned on random passes of the training part; test and prediction as from the files."""
+    folder, names = tmp_path / "features", ",".join(map(str, made.networks))
+    options = ("-o", folder, "--flow", "", *(["--maps"] if maps else []))
+    assert kinema("features", *made.networks, *options, "--part", "test").code == 0
+    passes = ("--augment", "--passes", 2, "--snippets", 2)
+    assert kinema("features", *made.networks, *options, *passes).code == 0
+    files = [folder / f"{stream}-test.safetensors" for stream in STREAMS]
+    train_on = ",".join(str(folder / f"{stream}-train.safetensors") for stream in STREAMS)
+    path = tmp_path / "all.safetensors"
+    saved = ("-o", tmp_path / "fused.npz", "--checkpoints", names, "--save", path)
+    with patch.multiple(trained_fusion, **ONE_STRENGTH):
+        done = kinema("fuse", *files, "--method", method, "--train-on", train_on, *saved)
+    assert done.code == 0, done.err
+    assert load_fused(path).fusion.takes == (("maps",) if maps else ("features",)) * 2
+
+    done = kinema("test", path, "-o", tmp_path / "again.npz", "--flow", "")
+    assert done.code == 0, done.err
+    expected = load_scores(tmp_path / "fused.npz")
+    assert (tmp_path / "again.npz").read_bytes() == (tmp_path / "fused.npz").read_bytes()
+    videos = [made.videos / f"{name}.mp4" for name in expected.ids[:3]]
+    broken = tmp_path / "broken.mp4"
+    broken.write_bytes(videos[0].read_bytes()[:900])
+    found = package.predict([path], [*videos, broken])
+    together = np.stack([row.probabilities for row in found.rows])
+    values = expected.values[:3] if method == "mlp" else softmax(expected.values[:3])
+    np.testing.assert_allclose(together, values, atol=1e-5)
+    assert np.ptp(together, axis=0).max() > 1e-3
+    assert found.rows[0].by_stream == {} and len(found.failures) == 1
+    assert kinema("predict", path, videos[0], "--video", tmp_path / "over").code == 0
+    assert (tmp_path / "over" / videos[0].name).stat().st_size > 1000
+
+
+def test_moments_of_features_are_fused_as_videos(made):
+    learned = fuse_trained(
+        [features_of_rows(seed, "test") for seed in (0, 1)],
+        [features_of_rows(seed, "train") for seed in (2, 3)],
+        method="svm",
+    )
+    stored = as_learned(learned)
+    ensemble = Ensemble(
+        streams=load_fused(made.fused("mlp")).streams, weights=(1, 1), rule="softmax", stored=stored
+    )
+    moments = [features_of_rows(seed, "test").values[:, 0, 0] for seed in (0, 1)]
+    found = ensemble.fuse_moments(moments)
+    np.testing.assert_allclose(found, softmax(learned.scores.values), atol=1e-6)
+
+
+def features_of_rows(seed: int, part: str) -> Features:
+    labels = np.arange(12) % 6
+    values = np.random.default_rng(seed).normal(size=(12, 1, 1, 5)).astype(np.float32)
+    return Features(
+        ids=tuple(f"{part}-{row}" for row in range(12)),
+        values=values + labels[:, None, None, None],
+        labels=labels,
+        view_labels=labels[:, None],
+        classes=tuple("abcdef"),
+    )
 
 
 @pytest.mark.parametrize(

@@ -10,13 +10,16 @@ from numpy.typing import NDArray
 
 from kinema.engine.checkpoint import Checkpoint, load_checkpoint
 from kinema.errors import KinemaError, UsageError
+from kinema.features import Features
 from kinema.files import read_json
 from kinema.fused_checkpoint import is_fused, load_fused, stream_names
 from kinema.fusion import Rule
+from kinema.fusion_tables import Stream
 from kinema.metrics import softmax
 from kinema.scores import Scores
 from kinema.stored_fusion import Fusion, average_by
 from kinema.streams import stream_name
+from kinema.trained_fusion import SCORES, StreamKind
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,33 +36,46 @@ class Ensemble:
         """Class names in the order of the outputs."""
         return next(iter(self.streams.values())).classes
 
+    @property
+    def takes(self) -> tuple[StreamKind, ...]:
+        """What becomes one: the scores of every stream, or features of its network."""
+        return self.stored.takes if self.stored else (SCORES,) * len(self.streams)
+
     def fuse_moments(self, streams_SK: Sequence[NDArray[np.float32]]) -> NDArray[np.float32]:
         """Return the fused probabilities of moments of one video, (S, K).
 
         Args:
-            streams_SK: the probabilities of each stream. They are averaged with the weights, or
-                fused as it was learned.
+            streams_SK: what the fusion `takes` of each stream: probabilities, which are averaged
+                with the weights or fused as it was learned, or features (S, D).
         """
         if self.stored and not self.stored.rule:
-            ids, unknown = (
-                tuple(map(str, range(len(streams_SK[0])))),
-                np.full(len(streams_SK[0]), -1),
-            )
-            fused = self.stored.fuse(
-                [
-                    Scores(
-                        ids=ids,
-                        values=values_SK,
-                        kind="probabilities",
-                        labels=unknown,
-                        classes=self.classes,
-                    )
-                    for values_SK in streams_SK
-                ]
-            )
-            return probabilities_of(fused)
+            moments = [
+                self._moments(values_SK, kind)
+                for values_SK, kind in zip(streams_SK, self.takes, strict=True)
+            ]
+            return probabilities_of(self.stored.fuse(moments))
         total_SK = np.tensordot(self.weights, np.stack(streams_SK).astype(np.float64), axes=1)
         return np.asarray(total_SK / sum(self.weights), np.float32)
+
+    def _moments(self, values_SK: NDArray[np.float32], kind: StreamKind) -> Stream:
+        """Return moments as if each were a video."""
+        count = len(values_SK)
+        ids, unknown = tuple(map(str, range(count))), np.full(count, -1)
+        if kind == "scores":
+            return Scores(
+                ids=ids,
+                values=values_SK,
+                kind="probabilities",
+                labels=unknown,
+                classes=self.classes,
+            )
+        return Features(
+            ids=ids,
+            values=values_SK[:, None, None],
+            labels=unknown,
+            view_labels=unknown[:, None],
+            classes=self.classes,
+        )
 
 
 def probabilities_of(scores: Scores) -> NDArray[np.float32]:

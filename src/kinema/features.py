@@ -79,6 +79,11 @@ class Features:
         values = self.values[rows]
         return np.asarray(values.mean(tuple(range(2, values.ndim - 1))), np.float32)
 
+    def of_clips(self, video: int) -> NDArray[np.float32]:
+        """Return the mean over views (and positions) of each clip of a video, (T, D)."""
+        values = self.values[video]
+        return np.asarray(values.mean((0, *range(2, values.ndim - 1))), np.float32)
+
 
 @dataclass(frozen=True, kw_only=True)
 class FeatureLayout:

@@ -28,9 +28,11 @@ from kinema.engine.checkpoint import (
 )
 from kinema.engine.protocols import PROTOCOLS, Protocol
 from kinema.errors import KinemaError, UsageError
+from kinema.features import Features
 from kinema.files import replacing
-from kinema.scores import Scores, load_scores
+from kinema.fusion_tables import Stream
 from kinema.stored_fusion import Fusion, fusion_of
+from kinema.stream_files import read_stream
 from kinema.streams import stream_name
 from kinema.weights.files import FUSED_ENTRY
 
@@ -82,19 +84,19 @@ def save_fused(
     Args:
         path: the file, .safetensors.
         checkpoints: of one stream each.
-        scores: the score file of each checkpoint that was fused, in the same order. Its protocol
-            becomes the stream's.
-        fusion: found on these scores.
-        train_on: the score files that weights were searched on, or that it was learned on.
+        scores: the score (or feature) file of each checkpoint that was fused, in the same order.
+            Its protocol becomes the stream's.
+        fusion: found on these.
+        train_on: the files that weights were searched on, or that it was learned on.
 
     Raises:
         KinemaError: a score file of another network or protocol, or other classes.
         UsageError: numbers of files that differ.
     """
     checked = _checked_streams(checkpoints, scores=scores, train_on=train_on)
-    if fusion.num_streams != len(checked):
+    if len(fusion.takes) != len(checked):
         raise UsageError(
-            f"The fusion joins {fusion.num_streams} streams, but there are {len(checked)} "
+            f"The fusion joins {len(fusion.takes)} streams, but there are {len(checked)} "
             "checkpoints: give one for each."
         )
     names = stream_names([stream_name(info.config) for info, _ in checked])
@@ -134,7 +136,8 @@ def _checked_streams(
         found = _scores_of(path, checkpoint, info, digest)
         info = replace(info, protocol=_protocol(info, found, path))
         trained = _scores_of(other, checkpoint, info, digest) if other else found
-        if trained.protocol != found.protocol:
+        is_random = isinstance(trained, Features) and trained.augmented
+        if trained.protocol != found.protocol and not is_random:
             raise KinemaError(
                 f"{path} was scored by the protocol '{found.protocol}', but {other} by "
                 f"'{trained.protocol}': a fusion holds for the scores that it was found on. Test "
@@ -149,8 +152,8 @@ def _checked_streams(
     return checked
 
 
-def _scores_of(path: Path, checkpoint: Path, info: CheckpointInfo, digest: str) -> Scores:
-    scores = load_scores(path)
+def _scores_of(path: Path, checkpoint: Path, info: CheckpointInfo, digest: str) -> Stream:
+    scores = read_stream(path)
     if scores.checkpoint != digest:
         said = f"by the network {scores.checkpoint}" if scores.checkpoint else "by no known network"
         raise KinemaError(
@@ -165,7 +168,7 @@ def _scores_of(path: Path, checkpoint: Path, info: CheckpointInfo, digest: str) 
     return scores
 
 
-def _protocol(info: CheckpointInfo, scores: Scores, path: Path) -> Protocol:
+def _protocol(info: CheckpointInfo, scores: Stream, path: Path) -> Protocol:
     """Return the protocol that the scores were made by."""
     name = scores.protocol
     if name == info.protocol.name:

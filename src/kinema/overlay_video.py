@@ -5,6 +5,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,10 +17,12 @@ from kinema.engine.protocols import Protocol
 from kinema.engine.runtime import Runtime, runtime
 from kinema.ensemble import Ensemble, load_ensemble
 from kinema.errors import KinemaError
+from kinema.features import Features
 from kinema.flow.encoding import decode
 from kinema.flow.live import LiveFlow
 from kinema.overlay import draw_panel, flow_colour
 from kinema.prediction import PredictOptions
+from kinema.testing import outputs_of
 from kinema.video.reader import VideoReader
 from kinema.video.writer import VideoWriter
 
@@ -97,14 +100,19 @@ def _history(ensemble: Ensemble, source: Path, place: Runtime) -> NDArray[np.flo
     protocol = Protocol(name="over-time", rule="uniform", num_clips=moments, resize="train")
     item = ClipItem(id=str(source), path=source, label=-1, num_frames=num_frames, fps=fps)
     streams_SK = []
-    for checkpoint in ensemble.streams.values():
+    for checkpoint, kind in zip(ensemble.streams.values(), ensemble.takes, strict=True):
         data = replace(checkpoint.config.data, workers=0, flow_store="")
         settings = TestSettings(
             config=replace(checkpoint.config, data=data),
             protocol=protocol,
             classes=ensemble.classes,
         )
-        streams_SK.append(clip_probabilities(checkpoint.network, item, settings, runtime=place))
+        if kind == "scores":
+            found_SK = clip_probabilities(checkpoint.network, item, settings, runtime=place)
+        else:
+            found = outputs_of(checkpoint, [item], settings, kind=kind, runtime=place)
+            found_SK = cast(Features, found).of_clips(0)
+        streams_SK.append(found_SK)
     return ensemble.fuse_moments(streams_SK)
 
 

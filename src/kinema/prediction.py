@@ -13,13 +13,17 @@ from kinema.console import track
 from kinema.data.items import ClipItem
 from kinema.datasets.listing import is_video, video_files
 from kinema.engine.checkpoint import Checkpoint
-from kinema.engine.evaluate import TestSettings, evaluate
+from kinema.engine.evaluate import TestSettings
 from kinema.engine.protocols import Protocol, find_protocol
 from kinema.engine.runtime import Precision, Runtime, runtime
 from kinema.ensemble import Ensemble, load_ensemble, probabilities_of
 from kinema.errors import KinemaError
+from kinema.features import Features
 from kinema.fusion import fuse
+from kinema.fusion_tables import Stream
 from kinema.scores import Scores
+from kinema.testing import outputs_of
+from kinema.trained_fusion import StreamKind
 from kinema.video.container import check_complete
 from kinema.video.frames import open_frames
 from kinema.video.images import is_images
@@ -45,7 +49,7 @@ class Prediction:
 
     source: Path
     probabilities: NDArray[np.float32]  # (classes,)
-    by_stream: dict[str, NDArray[np.float32]]  # the same of each checkpoint alone
+    by_stream: dict[str, NDArray[np.float32]]  # the same of each checkpoint whose scores are fused
 
     def top(self, classes: Sequence[str], count: int = 5) -> list[tuple[str, float]]:
         """Return the most probable classes with their probabilities, best first."""
@@ -107,9 +111,9 @@ def predict(
             ensemble.stored.check_kinds([one.protocol.average for one in wanted])
         items, failures = _open_all(paths)
         scored: dict[str, _Scored] = {}
-        for name, checkpoint in ensemble.streams.items():
+        for (name, checkpoint), kind in zip(ensemble.streams.items(), ensemble.takes, strict=True):
             settings = _settings(checkpoint, options.protocol)
-            scored[name], broken = _score(checkpoint, items, settings, place)
+            scored[name], broken = _score(checkpoint, items, settings, kind, place)
             items = [item for item in items if item.id not in broken]
             failures += [(Path(path), reason) for path, reason in broken.items()]
     rows = _fused(items, scored, ensemble) if items else ()
@@ -183,47 +187,62 @@ def _settings(checkpoint: Checkpoint, protocol: str) -> TestSettings:
 
 @dataclass(frozen=True, kw_only=True)
 class _Scored:
-    """What one stream says: raw scores by video, and how many views are summed in them."""
+    """What one stream says: raw scores by video (or features), and how many views are summed."""
 
     rows: dict[str, NDArray[np.float32]]
     protocol: Protocol
+    kind: StreamKind
 
     @property
     def summed(self) -> int:
         """How many views are summed in a score."""
         return self.protocol.num_views if self.protocol.aggregate == "sum" else 1
 
-    def scores(self, ids: Sequence[str], classes: tuple[str, ...]) -> Scores:
-        """Return the scores of some videos, as a test gives them."""
-        return Scores(
+    def of(self, ids: Sequence[str], classes: tuple[str, ...]) -> Stream:
+        """Return the scores (or features) of some videos, as a test gives them."""
+        values, unknown = np.stack([self.rows[name] for name in ids]), np.full(len(ids), -1)
+        if self.kind == "scores":
+            return Scores(
+                ids=tuple(ids),
+                values=values,
+                kind=self.protocol.average,
+                labels=unknown,
+                classes=classes,
+            )
+        return Features(
             ids=tuple(ids),
-            values=np.stack([self.rows[name] for name in ids]),
-            kind=self.protocol.average,
-            labels=np.full(len(ids), -1),
+            values=values,
+            labels=unknown,
+            view_labels=unknown[:, None].repeat(values.shape[1], axis=1),
             classes=classes,
+            map_shape=values.shape[3:-1],
         )
 
 
 def _score(
-    checkpoint: Checkpoint, items: Sequence[ClipItem], settings: TestSettings, place: Runtime
+    checkpoint: Checkpoint,
+    items: Sequence[ClipItem],
+    settings: TestSettings,
+    kind: StreamKind,
+    place: Runtime,
 ) -> tuple[_Scored, dict[str, str]]:
     """Score all items together; if one cannot be read, each alone to find out which."""
     rows: dict[str, NDArray[np.float32]] = {}
     broken: dict[str, str] = {}
     try:
         if items:
-            scores = evaluate(checkpoint.network, items, settings, runtime=place)
-            rows = dict(zip(scores.ids, scores.values, strict=True))
+            found = outputs_of(checkpoint, items, settings, kind=kind, runtime=place)
+            rows = dict(zip(found.ids, found.values, strict=True))
     except KinemaError as error:
         if len(items) == 1:
             broken = {items[0].id: str(error)}
         else:
             alone = _without_processes(settings)
             for item in track(items, total=len(items), what="one by one"):
-                one, reasons = _score(checkpoint, [item], alone, place)
+                one, reasons = _score(checkpoint, [item], alone, kind, place)
                 rows |= one.rows
                 broken |= reasons
-    return _Scored(rows=rows, protocol=settings.protocol), broken
+    return _Scored(rows=rows, protocol=settings.protocol, kind=kind), broken
 
 
 def _without_processes(settings: TestSettings) -> TestSettings:
@@ -235,21 +254,25 @@ def _fused(
     items: Sequence[ClipItem], scored: dict[str, _Scored], ensemble: Ensemble
 ) -> tuple[Prediction, ...]:
     ids = [item.id for item in items]
-    tested = [part.scores(ids, ensemble.classes) for part in scored.values()]
+    tested = {name: part.of(ids, ensemble.classes) for name, part in scored.items()}
     summed = [part.summed for part in scored.values()]
     # Sums over views are brought to the size of one.
-    streams = [_smaller(scores, size) for scores, size in zip(tested, summed, strict=True)]
+    streams = {
+        name: _smaller(stream, scored[name].summed)
+        for name, stream in tested.items()
+        if isinstance(stream, Scores)
+    }
     if ensemble.stored:
-        together = ensemble.stored.fuse(tested)
+        together = ensemble.stored.fuse(list(tested.values()))
         if ensemble.stored.rule == "logits":  # to the size of one view of one stream
             together = _smaller(together, float(np.dot(ensemble.weights, summed)))
     else:
-        can_add_logits = all(scores.kind == "logits" for scores in streams)
+        can_add_logits = all(scores.kind == "logits" for scores in streams.values())
         rule = ensemble.rule if can_add_logits else "softmax"
         # As a mean, not a sum, whatever the size of the weights: probabilities, not all or nothing.
         weights = [weight / sum(ensemble.weights) for weight in ensemble.weights]
-        together = fuse(streams, rule=rule, weights=weights)
-    alone = {name: probabilities_of(scores) for name, scores in zip(scored, streams, strict=True)}
+        together = fuse(list(streams.values()), rule=rule, weights=weights)
+    alone = {name: probabilities_of(scores) for name, scores in streams.items()}
     probabilities = probabilities_of(together)
     return tuple(
         Prediction(

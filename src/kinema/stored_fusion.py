@@ -8,8 +8,9 @@ from numpy.typing import NDArray
 
 from kinema.errors import UsageError
 from kinema.fusion import Rule, fuse
+from kinema.fusion_tables import Stream
 from kinema.scores import Kind, Scores
-from kinema.trained_fusion import TrainedFusion, apply_trained
+from kinema.trained_fusion import SCORES, StreamKind, TrainedFusion, apply_trained
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -34,9 +35,11 @@ class Fusion:
         return self.rule or str(self.facts["method"])
 
     @property
-    def num_streams(self) -> int:
-        """How many streams it joins."""
-        return len(self.weights if self.rule else self.facts["streams"])
+    def takes(self) -> tuple[StreamKind, ...]:
+        """What it takes of every stream."""
+        if self.rule:
+            return (SCORES,) * len(self.weights)
+        return tuple(self.facts["streams"])
 
     def check_kinds(self, kinds: Sequence[Kind]) -> None:
         """Refuse scores that cannot be fused so, before they are made.
@@ -53,15 +56,19 @@ class Fusion:
                 "a --protocol that averages logits, or leave it out."
             )
 
-    def fuse(self, streams: Sequence[Scores]) -> Scores:
+    def fuse(self, streams: Sequence[Stream]) -> Scores:
         """Return what `kinema fuse` gives for these streams, which come in the order of the fusion.
+
+        Args:
+            streams: of each what it `takes`.
 
         Raises:
             KinemaError: videos or classes that do not fit each other.
             UsageError: another number of streams.
         """
         if self.rule:
-            return fuse(streams, rule=self.rule, weights=self.weights)
+            scores = [stream for stream in streams if isinstance(stream, Scores)]
+            return fuse(scores, rule=self.rule, weights=self.weights)
         return apply_trained(streams, facts=self.facts, parameters=self.parameters)
 
     def entry(self) -> dict[str, Any]:
@@ -77,16 +84,7 @@ def average_by(rule: Rule, weights: Sequence[float]) -> Fusion:
 
 
 def as_learned(learned: TrainedFusion) -> Fusion:
-    """Return the fusion that `fuse_trained` found.
-
-    Raises:
-        UsageError: it is of features, which no test of a network gives.
-    """
-    if "features" in learned.facts["streams"]:
-        raise UsageError(
-            "This fusion was learned on features, but a fused checkpoint joins scores: learn it "
-            "on score files to keep it in one file with its streams."
-        )
+    """Return the fusion that `fuse_trained` found."""
     return Fusion(facts=learned.facts, parameters=learned.parameters)
 
 

@@ -35,12 +35,13 @@ def read_streams(
                 "is tested on. Train on the file of the validation part."
             )
     return (
-        [_read(path, ids, classes) for path in paths],
-        [_read(path, None, classes) for path in train_on],
+        [read_stream(path, ids=ids, classes=classes) for path in paths],
+        [read_stream(path, classes=classes) for path in train_on],
     )
 
 
-def _read(path: Path, ids: Path | None, classes: Path | None) -> Stream:
+def read_stream(path: Path, *, ids: Path | None = None, classes: Path | None = None) -> Stream:
+    """Read one score or feature file; see `read_streams`."""
     if are_features(path):
         return read_any_features(path, ids=ids, classes=classes)
     return read_any_scores(path, ids=ids, classes=classes)

@@ -1,19 +1,25 @@
 """Scores of a checkpoint on a part of an index, by a named protocol."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
+from typing import Literal, cast
 
 from kinema.config import DataConfig
+from kinema.data.items import ClipItem
 from kinema.datasets.index import check_files, read_index
 from kinema.engine.checkpoint import Checkpoint, load_checkpoint
 from kinema.engine.evaluate import TestSettings, evaluate
+from kinema.engine.extract_features import features_of
 from kinema.engine.items import part_items
 from kinema.engine.protocols import Protocol, find_protocol
 from kinema.engine.runtime import Precision, Runtime, runtime
 from kinema.errors import KinemaError
 from kinema.fused_checkpoint import is_fused, load_fused
+from kinema.fusion_tables import Stream
+from kinema.models.snippet_network import SnippetNetwork
 from kinema.scores import Scores, save_scores
+from kinema.trained_fusion import StreamKind
 
 Part = Literal["train", "val", "test"]
 
@@ -39,11 +45,13 @@ def score_checkpoint(
 ) -> Scores:
     """Score every video of a part and write the score file `out`.
 
-    A fused checkpoint's streams are scored one after the other, and their scores are fused. Under
-    `torchrun`, the videos are shared out and the first process writes.
+    A fused checkpoint's streams are scored one after the other, and their scores are fused (or
+    their features, where it was learned on these). Under `torchrun`, the videos are shared out and
+    the first process writes.
 
     Raises:
-        KinemaError: no such part, labels that the network does not know, or missing files.
+        KinemaError: no such part, labels that the network does not know, missing files, or a
+            fusion of features under `torchrun`.
     """
     options = options or TestOptions()
     with runtime(
@@ -51,20 +59,32 @@ def score_checkpoint(
     ) as place:
         if is_fused(path):
             fused = load_fused(path, device=place.device)
-            streams = fused.streams.values()
+            takes, streams = fused.fusion.takes, list(fused.streams.values())
+            if place.world > 1 and set(takes) != {"scores"}:
+                raise KinemaError(
+                    f"{path} fuses features, which are extracted by one process: leave torchrun "
+                    "out."
+                )
             protocols = [_protocol(stream, options) for stream in streams]
             fused.fusion.check_kinds([protocol.average for protocol in protocols])
-            scores = fused.fusion.fuse([_scores(one, part, options, place) for one in streams])
+            scores = fused.fusion.fuse(
+                [
+                    _stream(checkpoint, kind, part, options, place)
+                    for checkpoint, kind in zip(streams, takes, strict=True)
+                ]
+            )
         else:
             checkpoint = load_checkpoint(path, device=place.device)
-            scores = _scores(checkpoint, part, options, place)
+            scores = cast(Scores, _stream(checkpoint, "scores", part, options, place))
         if place.is_main:
             save_scores(scores, out)
         place.barrier()
     return scores
 
 
-def _scores(checkpoint: Checkpoint, part: Part, options: TestOptions, place: Runtime) -> Scores:
+def _stream(
+    checkpoint: Checkpoint, kind: StreamKind, part: Part, options: TestOptions, place: Runtime
+) -> Stream:
     data = data_config(checkpoint, options)
     index = read_index(Path(data.index))
     check_files(index)
@@ -80,7 +100,22 @@ def _scores(checkpoint: Checkpoint, part: Part, options: TestOptions, place: Run
         views_per_pass=options.views_per_pass,
         show_progress=place.is_main,
     )
-    return evaluate(checkpoint.network, items, settings, runtime=place)
+    return outputs_of(checkpoint, items, settings, kind=kind, runtime=place)
+
+
+def outputs_of(
+    checkpoint: Checkpoint,
+    items: Sequence[ClipItem],
+    settings: TestSettings,
+    *,
+    kind: StreamKind,
+    runtime: Runtime,
+) -> Stream:
+    """Return the scores of the items, or the features of the network."""
+    if kind == "scores":
+        return evaluate(checkpoint.network, items, settings, runtime=runtime)
+    network = cast(SnippetNetwork, checkpoint.network)
+    return features_of(network, items, settings, maps=kind == "maps", runtime=runtime)
 
 
 def _protocol(checkpoint: Checkpoint, options: TestOptions) -> Protocol:

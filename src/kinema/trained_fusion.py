@@ -18,6 +18,8 @@ from kinema.fusion_tables import Stream, StreamTable, test_table, train_table
 from kinema.scores import Scores, listed
 
 Method = Literal["weights", "svm", "mlp", "gated", "bilinear"]
+StreamKind = Literal["scores", "features", "maps"]  # what a fusion takes of a stream
+SCORES: StreamKind = "scores"
 
 STRENGTHS = (math.inf, 1.0, 0.1, 0.01, 1e-3, 1e-4)  # of networks; infinite: the average
 PENALTIES = (0.01, 0.1, 1.0, 10.0, 100.0)  # C of the SVM, the softest margin first
@@ -97,7 +99,7 @@ def fuse_trained(
         **learned.facts,
         "held_out": {"log_loss" if method != "svm" else "error": float(held_out[best].mean())},
         "trained_on": len(train.ids),
-        "streams": ["features" if isinstance(one, Features) else "scores" for one in streams],
+        "streams": [_kind(one) for one in streams],
         "seed": seed,
     }
     return TrainedFusion(
@@ -168,6 +170,12 @@ def _refuse_shared(train: StreamTable, test: StreamTable) -> None:
             f"The true class is unknown for {listed(sorted(unknown))}: a fusion is trained on "
             "videos with labels."
         )
+
+
+def _kind(stream: Stream) -> StreamKind:
+    if isinstance(stream, Scores):
+        return "scores"
+    return "maps" if stream.map_shape else "features"
 
 
 _Predict = Callable[[StreamTable], NDArray[np.float64]]

@@ -8,7 +8,9 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
+import numpy as np
 import torch
 
 from kinema.config import ModelConfig
@@ -25,7 +27,13 @@ from kinema.engine.evaluate import (
 )
 from kinema.engine.runtime import Runtime
 from kinema.errors import KinemaError, UsageError
-from kinema.features import FeatureLayout, FeatureWriter, writing_features
+from kinema.features import (
+    FeatureLayout,
+    Features,
+    FeatureWriter,
+    load_features,
+    writing_features,
+)
 from kinema.models.snippet_network import SnippetNetwork
 
 Advance = Callable[..., None]
@@ -104,6 +112,26 @@ def extract(
             elif left:
                 advance(len(items) - len(left))
                 _protocol_views(network, items, settings, left, sink)
+
+
+def features_of(
+    network: SnippetNetwork,
+    items: Sequence[ClipItem],
+    settings: TestSettings,
+    *,
+    maps: bool,
+    runtime: Runtime,
+) -> Features:
+    """Return the features of all items by a protocol, as `extract` would write them.
+
+    The network is left as `read_inside` leaves it.
+    """
+    read_inside(network, settings.config.model, maps=maps)
+    with TemporaryDirectory() as folder:
+        path = Path(folder) / "features.safetensors"
+        extract(network, items, settings, path=path, kind=FeatureKind(maps=maps), runtime=runtime)
+        found = load_features(path)
+        return replace(found, values=np.array(found.values))
 
 
 @torch.inference_mode()
