@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 
 _PATCHES = 3  # of a pair at most
 _STILL = 0.6  # of pairs have a background that does not move
-_BACKGROUND_PIXELS = (0.3, 1.0, 3.0)  # usual lengths of motion, one is drawn
+_BACKGROUND_PIXELS = (0.3, 1.0, 3.0, 8.0, 16.0)  # usual lengths of motion, one is drawn
 _PATCH_PIXELS = (0.5, 2.0, 5.0, 10.0)
-_LONGEST_PIXELS = 30.0
+_LONGEST = 0.3  # of the side
 _RADII = (10.0, 60.0)  # of patches, pixels
 _FLICKER = 0.3  # of pairs have a second frame that is lighter or darker
 _NOISE = (0.0, 0.0, 1.0, 2.0)  # standard deviations, one is drawn
@@ -81,7 +81,7 @@ def flow_of(motion: NDArray[np.float64], side: int) -> Picture:
 
 def _motion(rng: np.random.Generator, side: int, *, pixels: float) -> NDArray[np.float64]:
     """Return a shift of about so many pixels, a small rotation and zoom, as a matrix (2, 3)."""
-    length = min(pixels * np.exp(rng.normal(0, 0.8)), _LONGEST_PIXELS)
+    length = min(pixels * np.exp(rng.normal(0, 0.8)), _LONGEST * side)
     direction = rng.uniform(0, 2 * np.pi)
     strength = min(pixels, 2.0)
     angle, zoom = rng.normal(0, 0.03) * strength, np.exp(rng.normal(0, 0.02) * strength)
