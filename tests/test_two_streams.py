@@ -1,5 +1,8 @@
 """Networks of two streams: channels side by side, scores that add up, maps that meet."""
 
+from dataclasses import replace
+
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -290,13 +293,14 @@ def test_the_longer_stream_leads_and_the_other_lies_in_its_middle():
     ]
 
 
-def paired(index, kind, **options):
+def paired(index, kind, *, second_size="40x32", **options):
     config = config_of("data.num_segments=2")
     items = [
         stream_items(read_index(index), "train", classes=read_index(index).classes, data=data)
         for data in (config.data, second_stream(config).data)
     ]
-    specs = clip_spec(config.data), clip_spec(second_stream(config).data)
+    second = replace(second_stream(config).data, resize=second_size)
+    specs = clip_spec(config.data), clip_spec(second)
     return [kind(one, spec, **options) for one, spec in zip(items, specs, strict=True)]
 
 
@@ -336,6 +340,27 @@ def test_test_clips_of_both_come_in_the_order_of_the_leading_one(tiny_index):
     row, first_clip, x = both[1]
     assert (row, first_clip) == (0, 2) and x.shape == (1, 1, 7, 32, 40)
     assert torch.equal(x[:, 0, 3:], second[1][2].flatten(1, 2))
+
+
+def test_images_of_the_second_stream_are_brought_to_the_size_of_the_first(tiny_index):
+    options = {"rule": "uniform", "num_clips": 1, "clips_per_item": 1}
+    first, second = paired(tiny_index, TestClips, second_size="20x16", **options)
+    x = PairedTestClips(first, second)[0][2]
+    _, _, flow_NTCHW = second[0]
+    assert x.shape == (1, 1, 7, 32, 40) and flow_NTCHW.shape == (1, 2, 2, 16, 20)
+    expected = [cv2.resize(image, (40, 32)) for image in flow_NTCHW[0].flatten(0, 1).numpy()]
+    np.testing.assert_array_equal(x[0, 0, 3:].numpy(), np.stack(expected))
+    assert len(np.unique(expected)) > 5
+
+    options = {"augment": Config().augment, "seed": 3}
+    same, x = (
+        PairedTrainClips(*paired(tiny_index, TrainClips, second_size=size, **options)).clips(
+            0, epoch=0
+        )[0][0][:, 0]
+        for size in ("40x32", "20x16")
+    )
+    torch.testing.assert_close(x[:, :3], same[:, :3], rtol=0, atol=0)
+    assert 0.3 < np.corrcoef(x[:, 3:].flatten(), same[:, 3:].flatten())[0, 1] < 0.999
 
 
 def test_features_are_those_of_the_clips_at_hand_whatever_was_seen_between():
