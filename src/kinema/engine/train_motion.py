@@ -75,7 +75,9 @@ class _Job:
 
 
 def train_motion(config: MotionConfig, out: Path, *, device: str = "auto") -> MotionResult:
-    """Train a MotionNet on the training videos of an index and leave `last.safetensors` in `out`.
+    """Train a MotionNet on the training videos of an index.
+
+    After every epoch `last.safetensors` in `out` has the weights.
 
     A training that was interrupted goes on where its last state was saved, to the same result.
 
@@ -113,8 +115,7 @@ def train_motion(config: MotionConfig, out: Path, *, device: str = "auto") -> Mo
             figures = _train_epoch(job, state, loader, stop, saver)
             _check_finite(job, state)
             is_last = state.epoch == settings.epochs
-            if is_last or saver.is_due:
-                _write(job, state, figures)
+            _write(job, state, figures)
             figures["seconds"] = time.monotonic() - started
             if log:
                 log.write({"epoch": state.epoch - 1, "step": state.step, **figures})
