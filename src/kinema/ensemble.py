@@ -10,11 +10,10 @@ from numpy.typing import NDArray
 
 from kinema.engine.checkpoint import Checkpoint, load_checkpoint
 from kinema.errors import KinemaError, UsageError
-from kinema.features import Features
 from kinema.files import read_json
 from kinema.fused_checkpoint import is_fused, load_fused, stream_names
 from kinema.fusion import Rule
-from kinema.fusion_tables import Stream
+from kinema.fusion_tables import Stream, unlabelled
 from kinema.metrics import softmax
 from kinema.scores import Scores
 from kinema.stored_fusion import Fusion, average_by
@@ -59,23 +58,10 @@ class Ensemble:
 
     def _moments(self, values_SK: NDArray[np.float32], kind: StreamKind) -> Stream:
         """Return moments as if each were a video."""
-        count = len(values_SK)
-        ids, unknown = tuple(map(str, range(count))), np.full(count, -1)
+        ids = tuple(map(str, range(len(values_SK))))
         if kind == "scores":
-            return Scores(
-                ids=ids,
-                values=values_SK,
-                kind="probabilities",
-                labels=unknown,
-                classes=self.classes,
-            )
-        return Features(
-            ids=ids,
-            values=values_SK[:, None, None],
-            labels=unknown,
-            view_labels=unknown[:, None],
-            classes=self.classes,
-        )
+            return unlabelled(ids, values_SK, classes=self.classes, kind="probabilities")
+        return unlabelled(ids, values_SK[:, None, None], classes=self.classes, kind=None)
 
 
 def probabilities_of(scores: Scores) -> NDArray[np.float32]:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from kinema.errors import KinemaError
 from kinema.features import Features
 from kinema.metrics import softmax
-from kinema.scores import Scores, align, listed
+from kinema.scores import Kind, Scores, align, listed
 
 Stream = Scores | Features
 _SMALLEST = 1e-6  # of a probability, where its logarithm is taken
@@ -84,6 +84,34 @@ def train_table(streams: Sequence[Stream], *, classes: tuple[str, ...]) -> Strea
         classes=classes,
     )
     return _table(streams, align([order, *stubs])[1:])
+
+
+def unlabelled(
+    ids: Sequence[str],
+    values: NDArray[np.float32],
+    *,
+    classes: tuple[str, ...],
+    kind: Kind | None,
+) -> Stream:
+    """Return scores, or features, of videos whose class is unknown.
+
+    Args:
+        ids: of the videos.
+        values: scores (N, K), or features as in `Features`.
+        classes: names of the classes.
+        kind: of the scores; None: they are features.
+    """
+    unknown = np.full(len(ids), -1)
+    if kind:
+        return Scores(ids=tuple(ids), values=values, kind=kind, labels=unknown, classes=classes)
+    return Features(
+        ids=tuple(ids),
+        values=values,
+        labels=unknown,
+        view_labels=np.full(values.shape[:2], -1),
+        classes=classes,
+        map_shape=values.shape[3:-1],
+    )
 
 
 def _stub(stream: Stream) -> Scores:

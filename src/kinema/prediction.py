@@ -18,9 +18,8 @@ from kinema.engine.protocols import Protocol, find_protocol
 from kinema.engine.runtime import Precision, Runtime, runtime
 from kinema.ensemble import Ensemble, load_ensemble, probabilities_of
 from kinema.errors import KinemaError
-from kinema.features import Features
 from kinema.fusion import fuse
-from kinema.fusion_tables import Stream
+from kinema.fusion_tables import Stream, unlabelled
 from kinema.scores import Scores
 from kinema.testing import outputs_of
 from kinema.trained_fusion import StreamKind
@@ -200,23 +199,9 @@ class _Scored:
 
     def of(self, ids: Sequence[str], classes: tuple[str, ...]) -> Stream:
         """Return the scores (or features) of some videos, as a test gives them."""
-        values, unknown = np.stack([self.rows[name] for name in ids]), np.full(len(ids), -1)
-        if self.kind == "scores":
-            return Scores(
-                ids=tuple(ids),
-                values=values,
-                kind=self.protocol.average,
-                labels=unknown,
-                classes=classes,
-            )
-        return Features(
-            ids=tuple(ids),
-            values=values,
-            labels=unknown,
-            view_labels=unknown[:, None].repeat(values.shape[1], axis=1),
-            classes=classes,
-            map_shape=values.shape[3:-1],
-        )
+        values = np.stack([self.rows[name] for name in ids])
+        kind = self.protocol.average if self.kind == "scores" else None
+        return unlabelled(ids, values, classes=classes, kind=kind)
 
 
 def _score(
