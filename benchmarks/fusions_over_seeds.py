@@ -1,0 +1,70 @@
+"""Fusions of several runs that differ in their seed: one table of means, with intervals.
+
+    kinema run DATA --out RUN0 --fusion all train.seed=0      # and so on
+    python benchmarks/fusions_over_seeds.py RUN0 RUN1 RUN2
+
+Top-1 of every run and its mean; the interval is of the mean over runs, for 2000 draws of the test
+videos (the same ones in all runs). Training is the mean, on top of the streams; the time of one
+prediction the least, which other programs disturb least.
+"""
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kinema.files import read_json
+from kinema.scores import load_scores
+
+DRAWS = 2000
+
+
+def right(run: Path, row: dict[str, Any]) -> dict[str, bool]:
+    """Return for every test video whether it was classified right."""
+    folder = run / row["name"] if row["kind"] == "stream" else run / "fusion" / row["name"]
+    scores = load_scores(folder / "scores" / "test.npz")
+    found = scores.values.argmax(1) == scores.labels
+    return dict(zip(scores.ids, found.tolist(), strict=True))
+
+
+def interval(right_RN: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the bounds within which 95 % of the draws' means lie."""
+    rng = np.random.default_rng(0)
+    count = right_RN.shape[1]
+    means = [right_RN[:, rng.integers(0, count, count)].mean() for _ in range(DRAWS)]
+    return np.asarray(np.percentile(means, (2.5, 97.5)))
+
+
+def print_row(runs: list[Path], rows: list[dict[str, Any]]) -> None:
+    """Print what several runs have of one fusion."""
+    tables = [right(run, row) for run, row in zip(runs, rows, strict=True)]
+    right_RN = np.array([[table[video] for video in tables[0]] for table in tables], float)
+    low, high = 100 * interval(right_RN)
+    each = " ".join(f"{100 * value:.1f}" for value in right_RN.mean(1))
+    training = np.mean([row["training_seconds"] for row in rows])
+    prediction = min(row["prediction_seconds"] for row in rows)
+    print(
+        f"| {rows[0]['name']} | {100 * right_RN.mean():.1f} % | {low:.1f} to {high:.1f} | {each} "
+        f"| {training:.0f} s | {prediction:.2f} s |"
+    )
+
+
+def main() -> None:
+    """Print the table of the fusions that all runs have."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("runs", type=Path, nargs="+", help="folders of `kinema run --fusion`")
+    runs = parser.parse_args().runs
+    tables = [
+        {row["name"]: row for row in read_json(run / "results.json")["fusions"]} for run in runs
+    ]
+    print("| | top-1 | interval | each run | training | one video |")
+    print("|---|---|---|---|---|---|")
+    for name in tables[0]:
+        if all(name in table for table in tables):
+            print_row(runs, [table[name] for table in tables])
+
+
+if __name__ == "__main__":
+    main()
