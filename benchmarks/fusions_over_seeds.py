@@ -3,8 +3,8 @@
     kinema run DATA --out RUN0 --fusion all train.seed=0      # and so on
     python benchmarks/fusions_over_seeds.py RUN0 RUN1 RUN2
 
-Top-1 of every run and its mean; the interval is of the mean over runs, for 2000 draws of the test
-videos (the same ones in all runs). Training, on top of the streams, and the time of one prediction
+Top-1 of every run and its mean; the interval is of the mean over runs, for draws of the test videos
+(the same ones in all runs). Training, on top of the streams, and the time of one prediction
 are those of the fastest run, which other programs disturbed least.
 """
 
@@ -13,12 +13,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from flow_recognition import interval
 from kinema.files import read_json
 from kinema.scores import load_scores
-
-DRAWS = 2000
 
 
 def right(run: Path, row: dict[str, Any]) -> dict[str, bool]:
@@ -29,19 +27,11 @@ def right(run: Path, row: dict[str, Any]) -> dict[str, bool]:
     return dict(zip(scores.ids, found.tolist(), strict=True))
 
 
-def interval(right_RN: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return the bounds within which 95 % of the draws' means lie."""
-    rng = np.random.default_rng(0)
-    count = right_RN.shape[1]
-    means = [right_RN[:, rng.integers(0, count, count)].mean() for _ in range(DRAWS)]
-    return np.asarray(np.percentile(means, (2.5, 97.5)))
-
-
 def print_row(runs: list[Path], rows: list[dict[str, Any]]) -> None:
     """Print what several runs have of one fusion."""
     tables = [right(run, row) for run, row in zip(runs, rows, strict=True)]
     right_RN = np.array([[table[video] for video in tables[0]] for table in tables], float)
-    low, high = 100 * interval(right_RN)
+    low, high = (100 * bound for bound in interval(right_RN.mean(0)))
     each = " ".join(f"{100 * value:.1f}" for value in right_RN.mean(1))
     training = min(row["training_seconds"] for row in rows)
     prediction = min(row["prediction_seconds"] for row in rows)

@@ -21,7 +21,7 @@ from kinema.files import write_json
 from kinema.flow.extract import extract_flow
 from kinema.flow.job import FlowOptions
 from kinema.fused_checkpoint import save_fused
-from kinema.fusion import Rule, fuse, gain_per_class, search_weights
+from kinema.fusion import Rule, gain_per_class, search_weights
 from kinema.fusion_plans import chosen_fusions
 from kinema.html_report import write_report
 from kinema.metrics import summary
@@ -126,11 +126,11 @@ def run(data: Path, out: Path, *, options: RunOptions | None = None) -> dict[str
         weights = _fusion_weights(scores.get("val", {}), configs, out, rule)
     results = _results(index, configs, scores["test"], out)
     if len(configs) > 1:
-        average = fuse(list(scores["test"].values()), rule=rule, weights=list(weights.values()))
+        fusion = average_by(rule, list(weights.values()))
+        average = fusion.fuse(list(scores["test"].values()))
         results["fusion"] = _fusion(average, scores["test"], weights, rule, out)
         files = [out / stream / "scores" / "test.npz" for stream in configs]
         checkpoints = [out / stream / "best.safetensors" for stream in configs]
-        fusion = average_by(rule, list(weights.values()))
         save_fused(out / "fused.safetensors", checkpoints, scores=files, fusion=fusion)
     if fusions:
         base = BaseRun(

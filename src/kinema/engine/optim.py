@@ -216,10 +216,13 @@ class Average:
 @contextmanager
 def averaged(average: Average | None, network: nn.Module) -> Iterator[None]:
     """Give the network its averaged weights, where there are some, for a ``with`` block."""
-    if average:
-        average.swap(network)
-    yield
-    if average:
+    if average is None:
+        yield
+        return
+    average.swap(network)
+    try:
+        yield
+    finally:
         average.swap(network)
 
 
