@@ -1,5 +1,7 @@
 """Fusion rules against small matrices worked by hand, and the weight search."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -261,6 +263,14 @@ def test_search_on_the_test_videos_is_refused():
         search_weights([validation, validation], rule="softmax", test=[test, test])
     apart = make_scores(np.eye(3), ids=["f", "d", "e"])
     assert search_weights([validation] * 2, rule="softmax", test=[apart]) == (0.5, 0.5)
+
+
+def test_search_on_streams_in_another_order_is_refused():
+    rgb, flow = (make_scores(np.eye(3), labels=[0, 1, 2], checkpoint=name) for name in "rf")
+    test = [replace(one, ids=("x", "y", "z")) for one in (rgb, flow)]
+    with pytest.raises(KinemaError, match=r"another order: file 1 .* network of file 2"):
+        search_weights([flow, rgb], test=test)
+    assert search_weights([rgb, flow], test=test) == (0.5, 0.5)
 
 
 def test_search_needs_labels():

@@ -201,6 +201,17 @@ def test_a_video_on_both_sides_is_refused():
         fuse_trained(TEST, leak, method="weights")
 
 
+@pytest.mark.parametrize("form", [list, lambda streams: [features_of(one) for one in streams]])
+def test_streams_in_another_order_are_refused(form):
+    def named(streams, *names):
+        return [replace(one, checkpoint=n) for one, n in zip(form(streams), names, strict=True)]
+
+    with pytest.raises(KinemaError, match=r"another order: file 1 .* network of file 2"):
+        fuse_trained(named(TEST, "r", "f"), named(TRAIN, "f", "r"), method="svm")
+    for fused, learned in ((("r", "f"), ("", "f")), (("r", ""), ("", "f")), (("r", "r"), "rr")):
+        assert fuse_trained(named(TEST, *fused), named(TRAIN, *learned), method="svm")
+
+
 def test_what_cannot_be_learned_from_is_refused():
     without = [replace(one, labels=np.full(160, -1)) for one in TRAIN]
     with pytest.raises(KinemaError, match="true class is unknown for val0"):

@@ -76,7 +76,8 @@ def search_weights(
             videos.
 
     Raises:
-        KinemaError: labels are unknown, or a video occurs in both `validation` and `test`.
+        KinemaError: labels are unknown, a video occurs in both `validation` and `test`, or their
+            streams are in different orders.
     """
     aligned = align(_some(validation))
     require_labels(aligned[0])
@@ -86,6 +87,7 @@ def search_weights(
             f"Weights are never searched on the videos that they are tested on: {listed(shared)}. "
             "Search on the score files of the validation split."
         )
+    require_same_order([one.checkpoint for one in test], [one.checkpoint for one in validation])
     rows_SNK, labels = _rows(aligned, rule), aligned[0].labels
     weightings = list(_simplex(len(aligned)))
     fused = (np.tensordot(weights, rows_SNK, axes=1) for weights in weightings)
@@ -103,6 +105,25 @@ def gain_per_class(fused: Scores, streams: Sequence[Scores]) -> dict[str, float]
     fused, *aligned = align([fused, *_some(streams)])
     best = per_class(max(aligned, key=lambda stream: top_k(stream, k=1)))
     return {name: accuracy - best[name] for name, accuracy in per_class(fused).items()}
+
+
+def require_same_order(fused: Sequence[str], learned_on: Sequence[str]) -> None:
+    """Raise where a fusion would take one stream for another.
+
+    Args:
+        fused: hash of each stream's checkpoint, empty where it is unknown.
+        learned_on: the same of the streams that the fusion is found on.
+
+    Raises:
+        KinemaError: two streams have changed places.
+    """
+    for number, (here, there) in enumerate(zip(fused, learned_on, strict=False), start=1):
+        if there and here and there != here and there in fused:
+            raise KinemaError(
+                f"Streams are in another order: file {number} to learn from is of the network of "
+                f"file {fused.index(there) + 1} of those that are fused. Give both in the same "
+                "order."
+            )
 
 
 def _some(streams: Sequence[Scores]) -> Sequence[Scores]:

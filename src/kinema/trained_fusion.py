@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from kinema.errors import KinemaError, UsageError, did_you_mean
 from kinema.features import Features
+from kinema.fusion import require_same_order
 from kinema.fusion_tables import Stream, StreamTable, test_table, train_table
 from kinema.scores import Scores, listed
 
@@ -69,7 +70,8 @@ def fuse_trained(
         Probabilities, but for the SVM its decisions as logits; ``Scores.fusion`` says how.
 
     Raises:
-        KinemaError: a video is on both sides, labels are unknown, streams that do not fit.
+        KinemaError: a video is on both sides, labels are unknown, streams that do not fit, or are
+            in another order.
         UsageError: an unknown method, numbers of streams that differ, or features where scores
             are needed.
     """
@@ -156,6 +158,7 @@ def _check(streams: Sequence[Stream], training: Sequence[Stream], method: str) -
         raise UsageError(
             f"The fusion '{method}' is of scores: choose {' or '.join(_FOR_FEATURES)} for features."
         )
+    require_same_order([one.checkpoint for one in streams], [one.checkpoint for one in training])
 
 
 def _refuse_shared(train: StreamTable, test: StreamTable) -> None:
