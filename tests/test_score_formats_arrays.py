@@ -271,6 +271,9 @@ def test_unknown_missing_and_broken_files(tmp_path, tsn_list):
     (tmp_path / "a.txt").write_text("hello")
     with pytest.raises(KinemaError, match=r"a\.txt: it is not a score file of a known system"):
         read_any_scores(tmp_path / "a.txt")
+    (tmp_path / "a.safetensors").write_bytes(bytes(16))
+    with pytest.raises(KinemaError, match=r"a\.safetensors: it holds features or a network, no"):
+        read_any_scores(tmp_path / "a.safetensors")
     with pytest.raises(KinemaError, match=r"no score file .*gone"):
         read_any_scores(tmp_path / "gone.npy")
     np.savez(tmp_path / "b.npz", features=np.zeros(3))

@@ -77,6 +77,11 @@ def _read_table(path: Path, head: bytes, classes: tuple[str, ...] | None) -> Tab
         return read_results_json(path, classes=classes)
     if head[:1] in (b"\x80", b"(", b"}", b"]", b"c"):
         return read_pickle(path)
+    if path.suffix == ".safetensors":
+        raise KinemaError(
+            "it holds features or a network, no scores. Features are fused by --method svm or mlp "
+            "with --train-on; a checkpoint is tested first (`kinema test`)."
+        )
     raise KinemaError(
         "it is not a score file of a known system: .npz, .npy, pickles, .preds, results as JSON "
         "and MATLAB matrices are read."
