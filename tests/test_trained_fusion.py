@@ -96,6 +96,15 @@ def test_where_there_is_nothing_to_learn_it_stays_at_the_average(method):
     assert log_loss(fuse(blind, rule="softmax")) > np.log(4)
 
 
+@pytest.mark.parametrize("method", NETWORKS)
+def test_only_fewer_mistakes_lead_away_from_the_average(method):
+    """All is right, but unsure: temperatures would only make it surer."""
+    unsure = [replace(one, values=0.5 * np.eye(4)[one.labels]) for one in TRAIN]
+    found = fuse_trained(TEST, unsure, method=method)
+    assert found.facts["strength"] == "average"
+    np.testing.assert_allclose(found.scores.values, fuse(TEST).values, atol=1e-5)
+
+
 def test_known_weights_and_temperatures_are_recovered():
     """Labels are drawn from a mixture 0.7 : 0.3; the files hold its logits times 2 and 0.5."""
     rng = np.random.default_rng(3)

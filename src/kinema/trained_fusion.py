@@ -58,7 +58,7 @@ def fuse_trained(
     How strongly the networks are held at the average, or the SVM's C, is chosen by
     cross-validation over five parts of the training videos: by log-loss, for the SVM by accuracy.
     Networks are held as strongly as is not worse than the best by more than one standard error,
-    and never where they make more mistakes on what was held out than the average.
+    and stay the average unless they make fewer mistakes on what was held out.
 
     Args:
         streams: scores, or features for svm and mlp, of the videos that are fused.
@@ -89,8 +89,8 @@ def fuse_trained(
     grid: tuple[float, ...] = PENALTIES if method == "svm" else STRENGTHS
     folds = _folds(train, seed)
     both = [_held_out(fit, train, folds, value) for value in grid]
-    if method != "svm":  # none that makes more mistakes than the average, which is the first
-        kept = [i for i, (_, wrong) in enumerate(both) if wrong.sum() <= both[0][1].sum()]
+    if method != "svm":  # the average, which is the first, or what makes fewer mistakes
+        kept = [i for i, (_, wrong) in enumerate(both) if not i or wrong.sum() < both[0][1].sum()]
         grid, both = tuple(grid[i] for i in kept), [both[i] for i in kept]
     held_out = [wrong if method == "svm" else loss for loss, wrong in both]
     best = _least(held_out) if method == "svm" else _simplest(held_out)
