@@ -14,7 +14,7 @@ import argparse
 import tempfile
 import time
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from itertools import pairwise
 from pathlib import Path
 
@@ -64,27 +64,36 @@ class Comparison:
     missed: NDArray[np.float32]
 
 
-def compared(videos: list[Video], weights: str, num_pairs: int, reference: str) -> Comparison:
-    """Compute flow of pairs of all videos."""
-    rows, errors, left, motion, missed = [], [], [], [], []
+def compared(videos: list[Video], weights: str, num_pairs: int) -> dict[str, Comparison]:
+    """Compute flow of pairs of all videos, and compare it with every reference."""
+    pairs: dict[str, list[Comparison]] = {name: [] for name in REFERENCES}
     for row, video in enumerate(videos):
         for pair in pairs_of(video, num_pairs):
-            target = compute(pair, algorithm=reference)[0]
             found = compute(pair, algorithm="motionnet", weights=weights)[0]
             dis = compute(pair, algorithm="dis")[0]
-            zero = np.zeros_like(target)
-            maps = [distance(flow, target) for flow in (zero, found, dis)]
-            rows.append(row)
-            errors.append([item.mean() for item in maps])
-            left.append([after_warp(pair, flow) for flow in (zero, target, found, dis)])
-            motion.append(maps[0][::4, ::4].ravel())
-            missed.append(maps[1][::4, ::4].ravel())
+            zero = np.zeros_like(found)
+            for name in REFERENCES:
+                target = compute(pair, algorithm=name)[0]
+                maps = [distance(flow, target) for flow in (zero, found, dis)]
+                left = [after_warp(pair, flow) for flow in (zero, target, found, dis)]
+                one = Comparison(
+                    videos=np.array([row]),
+                    errors=np.array([[item.mean() for item in maps]]),
+                    left=np.array([left]),
+                    motion=maps[0][::4, ::4].ravel(),
+                    missed=maps[1][::4, ::4].ravel(),
+                )
+                pairs[name].append(one)
+    return {name: joined(items) for name, items in pairs.items()}
+
+
+def joined(items: list[Comparison]) -> Comparison:
+    """Return what was found in all pairs of several comparisons."""
     return Comparison(
-        videos=np.array(rows),
-        errors=np.array(errors),
-        left=np.array(left),
-        motion=np.concatenate(motion),
-        missed=np.concatenate(missed),
+        **{
+            field.name: np.concatenate([getattr(item, field.name) for item in items])
+            for field in fields(Comparison)
+        }
     )
 
 
@@ -97,17 +106,20 @@ def after_warp(pair_2HW: NDArray[np.uint8], flow_2HW: NDArray[np.float32]) -> fl
     return float(np.abs(seen - pair_2HW[0])[inside].mean())
 
 
-def compare_to_tvl1(videos: list[Video], weights: str, num_pairs: int, reference: str) -> None:
-    """Print the difference to TV-L1 for zero flow, MotionNet and DIS: by data, video and motion."""
-    found = compared(videos, weights, num_pairs, reference)
+def print_distance(found: Comparison, videos: list[Video], reference: str) -> None:
+    """Print the difference to TV-L1 for zero flow, MotionNet and DIS: by data, pair and motion."""
     print(f"\nDifference to {reference}\n")
     labels = np.array([video.label for video in videos])[found.videos]
     print("| videos | pairs | zero flow, px | MotionNet, px | DIS, px | MotionNet / zero |")
     print("|---|---|---|---|---|---|")
-    for name in (*sorted(set(labels)), "all"):
-        part = found.errors[(labels == name) | (name == "all")]
-        means = part.mean(axis=0)
-        print_row(f"{name} | {len(part)}", np.array([*means, means[1] / means[0]]))
+    cost = np.bincount(found.videos, weights=found.errors[:, 1] - found.errors[:, 0])
+    worst = int(cost.argmax())
+    parts = {name: labels == name for name in sorted(set(labels))}
+    parts["all"] = np.ones(len(labels), bool)
+    parts[f"all but {videos[worst].path.stem}"] = found.videos != worst
+    for name, part in parts.items():
+        means = found.errors[part].mean(axis=0)
+        print_row(f"{name} | {part.sum()}", np.array([*means, means[1] / means[0]]))
     bounds = np.percentile(resampled_ratios(found), (2.5, 97.5))
     ratios = found.errors[:, 1] / np.maximum(found.errors[:, 0], SMALLEST)
     print(f"\nMotionNet / zero, 95 % of resampled videos: {bounds[0]:.3f} to {bounds[1]:.3f}")
@@ -128,10 +140,6 @@ def print_worst(found: Comparison, videos: list[Video]) -> None:
     The right one leaves the smallest difference of the frames.
     """
     cost = found.errors[:, 1] - found.errors[:, 0]
-    costs = np.bincount(found.videos, weights=cost)
-    others = found.errors[found.videos != costs.argmax()].mean(axis=0)
-    name = videos[int(costs.argmax())].path.stem
-    print(f"MotionNet / zero without {name}: {others[1] / others[0]:.3f}")
     print(
         "\n| pair | px: zero flow | MotionNet | DIS "
         "| grey: zero flow | reference | MotionNet | DIS |"
@@ -154,9 +162,9 @@ def resampled_ratios(found: Comparison) -> list[float]:
 
 def compare_to_truth(folder: Path, weights: str) -> None:
     """Print the end-point error of every scene."""
-    print(
-        "\n| scene | zero flow, px | MotionNet, px | TV-L1, px | DIS, px |\n|---|---|---|---|---|"
-    )
+    algorithms = (*REFERENCES, "dis")
+    heads = " | ".join(f"{name}, px" for name in ("zero flow", "MotionNet", *algorithms))
+    print(f"\n| scene | {heads} |\n|---|---|---|---|---|---|")
     rows = []
     for scene in sorted(item for item in folder.iterdir() if (item / "flow10.flo").is_file()):
         pair = np.stack([cv2.imread(str(scene / f"frame{n}.png"), 0) for n in (10, 11)])
@@ -165,8 +173,7 @@ def compare_to_truth(folder: Path, weights: str) -> None:
         found = [
             np.zeros_like(truth),
             compute(pair, algorithm="motionnet", weights=weights)[0],
-            compute(pair, algorithm="tvl1")[0],
-            compute(pair, algorithm="dis")[0],
+            *(compute(pair, algorithm=name)[0] for name in algorithms),
         ]
         rows.append([distance(flow, truth)[known].mean() for flow in found])
         print_row(scene.name, np.array(rows[-1]))
@@ -207,8 +214,8 @@ def main() -> None:
     chosen = parser.parse_args()
     videos, weights = list(read_index(chosen.index).part("test")), str(chosen.weights)
     if chosen.only in (None, "tvl1"):
-        for reference in REFERENCES:
-            compare_to_tvl1(videos, weights, chosen.num_pairs, reference)
+        for reference, found in compared(videos, weights, chosen.num_pairs).items():
+            print_distance(found, videos, reference)
     if chosen.only in (None, "truth"):
         compare_to_truth(chosen.ground_truth, weights)
     if chosen.only in (None, "speed"):
